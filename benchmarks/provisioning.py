@@ -1,4 +1,4 @@
-"""`python -m benchmarks.provisioning`: a manifest of 1,000 connectors, planned and applied.
+"""A manifest of 1,000 connectors, planned and applied.
 
 An engine in this process talks to the sandbox in another one, which answers every request after 50 ms. At most 20
 requests are in flight, and the client-side rate is lifted. Sources are created, then a key of each config is changed.
@@ -13,7 +13,6 @@ is measured with a part of the connectors, and multiplied.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import math
@@ -23,12 +22,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.results import Comparison, Figures, compare, table
+from benchmarks.results import Comparison, Figures, compare
 from benchmarks.servers import SLOW, MeasurementError
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.health import LocalCaller
@@ -40,7 +39,6 @@ IN_FLIGHT: Final = 20
 TAKEN: Final = "plan and apply"
 DICTATED: Final = "latency and limits alone"
 NAIVE: Final = "naive loop of calls"
-COLUMNS: Final = ("ratio", "at most", "", "other")
 CREATE: Final = "vectorize_create_source_connector"
 UPDATE: Final = "vectorize_update_source_connector"
 VERSIONS: Final = (1, 2)
@@ -152,8 +150,12 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-async def measure(effort: Effort) -> list[Comparison]:
+def measure(*, smoke: bool) -> list[Comparison]:
     """Measure creations and changes beside the naive loop, and the memory that they take."""
+    return asyncio.run(_measure(SMOKE if smoke else FULL))
+
+
+async def _measure(effort: Effort) -> list[Comparison]:
     taken = {action: {name: list[Figures]() for name in (TAKEN, DICTATED, NAIVE)} for action in ("create", "change")}
     few = many = 0.0
     for _ in range(effort.rounds):
@@ -174,23 +176,3 @@ async def measure(effort: Effort) -> list[Comparison]:
         *(compare(f"{action} {effort.connectors}", "s", rows, 0, at_most=1.3) for action, rows in taken.items()),
         compare("largest resident memory", "MiB", memory, 0, at_most=1.6),
     ]
-
-
-def tables(found: Sequence[Comparison]) -> str:
-    """The tables of times and of memory."""
-    return "\n\n".join(table(rows, ("", *list(rows[0].figures)[:2], *COLUMNS)) for rows in (found[:2], found[2:]))
-
-
-def main() -> int:
-    """Measure, print the tables, and return 1 when `--check` is given and a limit was missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.provisioning", description="A manifest of 1,000.")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a limit is missed")
-    parser.add_argument("--smoke", action="store_true", help="check that it runs; the figures mean nothing")
-    options = parser.parse_args()
-    found = asyncio.run(measure(SMOKE if options.smoke else FULL))
-    print(tables(found))
-    return 1 if options.check and any(comparison.met is False for comparison in found) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 Subject = TypeVar("Subject")
 Figures = tuple[float, ...]
 
-_COLUMNS = ("", "this server", "bare server", "ratio", "floor", "", "other")
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -99,8 +97,9 @@ def compare(name: str, unit: str, taken: Mapping[str, Sequence[Figures]], column
     return Comparison(name, unit, {who: tuple(row[column] for row in rows) for who, rows in taken.items()}, **bounds)
 
 
-def table(comparisons: Sequence[Comparison], columns: Sequence[str] = _COLUMNS) -> str:
+def table(comparisons: Sequence[Comparison], columns: Sequence[str] = ()) -> str:
     """Medians, with the lowest and highest round. The ratio is the median of the rounds' own ratios."""
+    columns = columns or ("", *list(comparisons[0].figures)[:2], "ratio", "floor", "", "other")
     rows = [columns, *(comparison.row() for comparison in comparisons)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.surface`: what the number of platforms and of tools costs.
+"""What the number of platforms and of tools costs.
 
 `find_connectors` over all platforms beside the same over each platform alone: an engine in this process, whose sandbox
 answers every request late. And the start of a server over stdio with all toolsets, beside the default ones.
@@ -6,7 +6,6 @@ answers every request late. And the start of a server over stdio with all toolse
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from unittest import mock
 
 import httpx
 
-from benchmarks.results import Comparison, Figures, compare, interleave, table
+from benchmarks.results import Comparison, Figures, compare, interleave
 from benchmarks.servers import MeasurementError, ServerCommand, inherited_environment
 from benchmarks.stdio_client import StdioSession
 from connector_mcp.composition.engine import open_engine
@@ -101,19 +100,8 @@ def cold_start(folder: Path, starts: int) -> Comparison:
     return compare("start to tools/list", "ms", interleave(servers, _start, starts), 0, at_most=1.25)
 
 
-def main() -> int:
-    """Measure, print the tables, and return 1 when `--check` is given and a floor was missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.surface", description="The cost of the surface.")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a floor is missed")
-    parser.add_argument("--smoke", action="store_true", help="check that it runs; the figures mean nothing")
-    options = parser.parse_args()
+def measure(*, smoke: bool) -> list[Comparison]:
+    """Compare all platforms with the slowest alone, and the start with all toolsets with that with the default ones."""
     with tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-") as folder:
-        found = asyncio.run(find_connectors(Path(folder), 1 if options.smoke else ROUNDS))
-        print(table([found], ("", ALL_PLATFORMS, SLOWEST, "ratio", "floor", "", "")), end="\n\n")
-        started = cold_start(Path(folder), 1 if options.smoke else STARTS)
-        print(table([started], ("", ALL_TOOLSETS, DEFAULT, "ratio", "floor", "", "")))
-    return 1 if options.check and not (found.met and started.met) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        found = asyncio.run(find_connectors(Path(folder), 1 if smoke else ROUNDS))
+        return [found, cold_start(Path(folder), 1 if smoke else STARTS)]

@@ -61,6 +61,13 @@ class Document:
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
 
 
+def dockerfile(*instructions: str) -> list[str]:
+    """What stands behind each of these instructions of the Dockerfile, in order and on one line each."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line.split(" ", 1) for line in text.replace("\\\n", "").splitlines() if line]
+    return [rest for name, rest in lines if name in instructions]
+
+
 def settings_shown(block: Block, folder: Path, **environ: str) -> Settings:
     """Load a file of settings as a document shows it."""
     path = folder / "connector-mcp.toml"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.for_each import for_each
 
 PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 
@@ -47,20 +47,23 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def imported(module: Path) -> Iterator[str]:
+@cache
+def imported(module: Path) -> list[str]:
+    names: list[str] = []
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{module}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def part(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@for_each("module", modules())
 def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
     own = part(module)
     for name in imported(module):
@@ -72,14 +75,14 @@ def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
         assert other == own or other in MAY_IMPORT[own] | ANYWHERE, f"{own} imports {name}"
 
 
-@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state", "secrets", "telemetry"])
+@for_each("folder", ["engine", "transport", "upstream", "state", "secrets", "telemetry"])
 def test_nothing_between_declarations_and_command_line_names_a_platform(folder: str) -> None:
     for module in (PACKAGE / folder).rglob("*.py"):
         for name in imported(module):
             assert not any(f"operations.{platform}" in name for platform in PLATFORMS), f"{module.name}: {name}"
 
 
-@pytest.mark.parametrize("package", ["mcp", "mcp_types", "starlette", "uvicorn"])
+@for_each("package", ["mcp", "mcp_types", "starlette", "uvicorn"])
 def test_only_transports_and_command_line_know_the_protocol(package: str) -> None:
     for folder in ("operations", "engine", "upstream", "state", "secrets", "telemetry"):
         for module in (PACKAGE / folder).rglob("*.py"):
@@ -95,9 +98,7 @@ def test_every_part_of_the_package_is_in_the_map() -> None:
     assert {part(module) for module in modules()} <= set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize(
-    "folder", sorted({path.parent for path in modules()}), ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@for_each("folder", sorted({path.parent for path in modules()}))
 def test_no_folder_has_more_than_14_modules(folder: Path) -> None:
     assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14
 

@@ -5,7 +5,6 @@ The proxy, PostgreSQL and two replicas run as processes, by the commands of the 
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import json
 import os
@@ -13,7 +12,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -32,8 +30,6 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
@@ -46,9 +42,11 @@ from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.transport.http.host_guard import Reach
 from tests.console_blocks import steps
-from tests.documents import BY_NAME, ROOT
+from tests.documents import BY_NAME, ROOT, dockerfile
 from tests.end_to_end.faces import INITIALIZE, META, message, modern
+from tests.nginx import NGINX_RUNS, free_port, nginx, until_said
 from tests.postgres_server import program, user
+from tests.upstream.test_transport_tls import make_certificate
 
 DEPLOY = ROOT / "deploy"
 PAGE = BY_NAME["docs/deploy.md"]
@@ -78,19 +76,13 @@ def manifests() -> dict[tuple[str, str], dict[str, Any]]:
     return {(each["kind"], each["metadata"]["name"]): each for each in objects}
 
 
-def dockerfile() -> list[str]:
-    """The Dockerfile's instructions, each on one line."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    return [line for line in text.replace("\\\n", "").splitlines() if line]
-
-
 def image_settings() -> dict[str, str]:
-    (line,) = [line for line in dockerfile() if line.startswith("ENV ")]
-    return {name: value for name, _, value in (word.partition("=") for word in line.split()[1:])}
+    (line,) = dockerfile("ENV")
+    return {name: value for name, _, value in (word.partition("=") for word in line.split())}
 
 
 def health_command() -> list[str]:
-    (line,) = [line for line in dockerfile() if line.startswith("HEALTHCHECK ")]
+    (line,) = dockerfile("HEALTHCHECK")
     return json.loads(line.partition(" CMD ")[2])
 
 
@@ -156,7 +148,7 @@ def test_every_setting_is_one_that_the_server_takes(where: str) -> None:
     settings = Settings.load({**own(image_settings()), **given})
     assert set(given) <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert given.keys() == compose()["services"]["replica-a"]["environment"].keys()
-    (port,) = [int(line.split()[1]) for line in dockerfile() if line.startswith("EXPOSE ")]
+    (port,) = map(int, dockerfile("EXPOSE"))
     assert (settings.host, settings.port) == ("0.0.0.0", port)  # noqa: S104
     backends = compose()["services"]["proxy"]["environment"]
     assert {backends["REPLICA_A"], backends["REPLICA_B"]} == {f"replica-a:{port}", f"replica-b:{port}"}
@@ -168,18 +160,13 @@ def test_records_are_kept_durably_and_the_image_can_reach_them() -> None:
     assert wanted <= set(pod["args"])
     assert wanted <= set(compose()["services"]["postgres"]["command"])
     assert pod["image"] == compose()["services"]["postgres"]["image"]
-    (install,) = [line for line in dockerfile() if "pip install" in line]
+    (install,) = [line for line in dockerfile("RUN") if "pip install" in line]
     assert "postgres" in install
 
 
-def test_the_image_is_made_of_files_that_are_handed_to_its_build() -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copies = [line for line in dockerfile() if line.startswith("COPY ") and "--from" not in line]
-    sources = {word for line in copies for word in line.split() if (ROOT / word).exists() and word != "./"}
-    assert sources == kept
+def test_the_image_serves_over_http_as_a_user_without_rights_and_keeps_its_state_in_memory() -> None:
     assert image_settings()[f"{PREFIX}STATE_DIR"] in compose()["services"]["replica-a"]["tmpfs"]
-    ends = [line for line in dockerfile() if line.startswith(("USER", "ENTRYPOINT", "CMD"))]
-    assert ends == ["USER 10001:10001", 'ENTRYPOINT ["connector-mcp"]', 'CMD ["serve", "--http"]']
+    assert dockerfile("USER", "ENTRYPOINT", "CMD") == ["10001:10001", '["connector-mcp"]', '["serve", "--http"]']
 
 
 def test_the_manifests_agree_with_each_other() -> None:
@@ -267,72 +254,21 @@ class Deployment:
         return subprocess.run(command, env={f"{PREFIX}PORT": str(port)}, stderr=subprocess.DEVNULL).returncode == 0
 
 
-def nginx() -> str:
-    """Return the program. Without it the test is skipped; in CI it fails."""
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("nginx is not installed")
-        pytest.skip("nginx is not installed")
-    return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def certify(folder: Path) -> ssl.SSLContext:
     """Write `tls.crt` and `tls.key` for the public name, and return a context that trusts them."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    kind = serialization.PrivateFormat.PKCS8
-    secret = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
     folder.mkdir()
-    (folder / "tls.key").write_bytes(secret)
-    (folder / "tls.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return ssl.create_default_context(cafile=folder / "tls.crt")
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = make_certificate(folder / "tls.crt", HOST, x509.DNSName(HOST), address)
+    shutil.copy(certificate, folder / "tls.key")
+    return ssl.create_default_context(cafile=certificate)
 
 
-def until_said(process: subprocess.Popen[str], stream: Any, sign: str) -> None:
-    said: list[str] = []
-    for line in stream:
-        said.append(line)
-        if sign in line:
-            return
-    pytest.fail(f"{process.args} ended with {process.wait()}:\n{''.join(said)}")
-
-
-def proxy_configuration(folder: Path, listen: str, ports: list[int]) -> Path:
-    values = {name: filled(value, {"PUBLIC_HOST": HOST}) for name, value in proxy_environment().items()}
+def proxy_configuration(folder: Path, listen: str, ports: list[int]) -> str:
+    given = compose()["services"]["proxy"]["environment"]
+    values = {name: filled(value, {"PUBLIC_HOST": HOST}) for name, value in given.items()}
     values |= {"LISTEN": listen, "CERTIFICATES": str(folder / "certificates")}
     values |= {"REPLICA_A": f"127.0.0.1:{ports[0]}", "REPLICA_B": f"127.0.0.1:{ports[1]}"}
-    rendered = filled((DEPLOY / "nginx.conf.template").read_text(), values)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    around = "\n".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
-    path = folder / "nginx.conf"
-    path.write_text(
-        f"daemon off; pid {folder / 'nginx.pid'}; error_log stderr notice;\n"
-        f"events {{ worker_connections 512; }}\nhttp {{\naccess_log off;\n{around}\n{rendered}\n}}\n"
-    )
-    return path
-
-
-def proxy_environment() -> dict[str, str]:
-    return compose()["services"]["proxy"]["environment"]
+    return filled((DEPLOY / "nginx.conf.template").read_text(), values)
 
 
 @contextmanager
@@ -380,17 +316,16 @@ def deployment(folder: Path) -> Iterator[Deployment]:
                 if name == "initdb":
                     assert process.wait() == 0
                 else:
-                    until_said(process, process.stderr, "ready to accept connections")
+                    until_said(process, "ready to accept connections")
             else:
                 environ |= {f"{PREFIX}STATE_DIR": str(folder / words[-1])}
                 replicas.append(start([name, *words], stderr=subprocess.PIPE))
         for process in replicas:
-            until_said(process, process.stderr, "Serving http")
+            until_said(process, "Serving http")
         trusted, public = certify(folder / "certificates"), free_port()
         own_ports = [int(ports["8765"]), int(ports["8766"])]
         configuration = proxy_configuration(folder, f"127.0.0.1:{public}", own_ports)
-        proxy = start([nginx(), "-p", str(folder), "-c", str(configuration)], stderr=subprocess.PIPE)
-        until_said(proxy, proxy.stderr, "start worker process ")
+        until_said(start(nginx(folder, configuration), stderr=subprocess.PIPE), NGINX_RUNS)
         yield Deployment(environ, replicas, own_ports, f"https://{HOST}:{public}", trusted, tokens["tokens.toml"])
 
 

@@ -41,6 +41,7 @@ from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document, settings_shown
+from tests.for_each import for_each
 from tests.operations import test_every_operation as guards
 from tools.pages import attribute_docstrings, error_meanings
 
@@ -57,7 +58,7 @@ SIGNING = WebhookKey.parse(SECRET, "SETTING")
 
 WITH_ENTRIES = [document for document in DOCUMENTS if document.name.startswith(("README", "docs/clients/"))]
 
-every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+every_document = for_each("document", DOCUMENTS, ids=lambda document: document.name)
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -372,7 +373,8 @@ def test_the_example_holds_to_what_is_true_of_every_operation(acme: Path, monkey
     operations = catalog(["acme"])
     monkeypatch.setattr(guards, "OPERATIONS", operations)
     monkeypatch.setattr(guards, "TENANTS", {"workspace_id"})
-    checks = [check for check in vars(guards).values() if list(_parameters(check)) == ["name"]]
+    tests = [inspect.unwrap(member) for name, member in vars(guards).items() if name.startswith("test_")]
+    checks = [test for test in tests if list(inspect.signature(test).parameters) == ["name"]]
     assert len(checks) >= 8
     for check in checks:
         for name in operations:
@@ -432,8 +434,3 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     policy = Policy.parse("", read_only=False, transport="http", tools=operations)
     database = SqliteDatabase(folder / "state" / "records.db")
     return Engine(settings, operations, [account], policy=policy, database=database, audit=AuditTrail(database))
-
-
-def _parameters(member: object) -> Iterator[str]:
-    if inspect.isfunction(member) and member.__name__.startswith("test_"):
-        yield from inspect.signature(member).parameters

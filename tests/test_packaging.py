@@ -30,7 +30,7 @@ from connector_mcp.composition.accounts import missing, platform_values
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from tests.clients.node import MODULES, node
-from tests.documents import ROOT
+from tests.documents import ROOT, dockerfile
 from tools.bundle import ENTRY_POINT, MCPB, SWITCHES, manifest, pack, write_bundle
 from tools.generate import main as generate
 from tools.listing import deeplinks, entry, weblinks
@@ -201,29 +201,24 @@ def test_what_stays_empty_in_the_bundle_counts_as_unset() -> None:
 # The image -----------------------------------------------------------------------------------------------------------
 
 
-def dockerfile() -> list[list[str]]:
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    return [line.split(" ", 1) for line in text.replace("\\\n", "").splitlines() if line]
+def copied() -> list[str]:
+    """The files and folders that the build of the image copies."""
+    return [word for line in dockerfile("COPY") if "--from" not in line for word in line.split()[:-1]]
 
 
 def test_the_image_is_of_a_declared_python_and_holds_no_secret() -> None:
-    bases = {rest.split()[0] for name, rest in dockerfile() if name == "FROM"}
+    bases = {line.split()[0] for line in dockerfile("FROM")}
     (version,) = {base.removeprefix("python:").removesuffix("-slim") for base in bases}
     assert f"Programming Language :: Python :: {version}" in METADATA["classifiers"]
-    assert [rest for name, rest in dockerfile() if name == "USER"] == ["10001:10001"]
-    assert not [rest for name, rest in dockerfile() if name == "ARG"]
-    settings = [word.split("=")[0] for name, rest in dockerfile() if name == "ENV" for word in rest.split()]
+    assert not dockerfile("ARG")
+    settings = [word.split("=")[0] for line in dockerfile("ENV") for word in line.split()]
     assert not [name for name in settings if re.search(r"KEY|SECRET|TOKEN|PASSWORD", name)]
 
 
 def test_the_image_is_built_from_no_more_than_the_package_needs() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert (ROOT / ".dockerignore").read_text().startswith("*\n")
-    copied = {
-        word for name, rest in dockerfile() if name == "COPY" and "--from" not in rest for word in rest.split()[:-1]
-    }
-    assert copied == allowed
-    assert copied == {METADATA["readme"], *METADATA["license-files"], "pyproject.toml", "server"}
+    assert set(copied()) == allowed == {METADATA["readme"], *METADATA["license-files"], "pyproject.toml", "server"}
 
 
 # Installed, as people do who have no clone ---------------------------------------------------------------------------
@@ -314,11 +309,9 @@ def test_an_entry_that_uvx_wrote_starts_the_server_when_uvs_cache_is_empty(wheel
 def test_the_steps_of_the_image_install_the_server_with_its_extras(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name, rest in dockerfile():
-        if name == "COPY" and "--from" not in rest:
-            for word in rest.split()[:-1]:
-                (shutil.copytree if (ROOT / word).is_dir() else shutil.copy)(ROOT / word, source / word)
-    (step,) = [rest for name, rest in dockerfile() if name == "RUN" and "pip" in rest]
+    for word in copied():
+        (shutil.copytree if (ROOT / word).is_dir() else shutil.copy)(ROOT / word, source / word)
+    (step,) = [line for line in dockerfile("RUN") if "pip" in line]
     step = step.replace("python -m", f"{sys.executable} -m")
     # The same arguments; uv takes a quarter of the time.
     step = step.replace("/opt/connector-mcp/bin/pip install", f"{UV} pip install --python /opt/connector-mcp")

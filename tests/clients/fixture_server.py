@@ -13,40 +13,13 @@ import warnings
 from typing import Any, Final
 
 import anyio
+import mcp_types as types
 from anyio.abc import TaskStatus
 from mcp.server.caching import CacheHint
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from mcp_types import (
-    INVALID_PARAMS,
-    BlobResourceContents,
-    CallToolRequestParams,
-    CompleteRequestParams,
-    CompleteResult,
-    Completion,
-    ContentBlock,
-    ElicitResult,
-    EmptyResult,
-    GetPromptRequestParams,
-    GetPromptResult,
-    InputRequiredResult,
-    ListPromptsResult,
-    ListResourcesResult,
-    ListResourceTemplatesResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-    Prompt,
-    PromptArgument,
-    PromptMessage,
-    ReadResourceRequestParams,
-    ReadResourceResult,
-    Resource,
-    ResourceTemplate,
-    TextContent,
-    TextResourceContents,
-)
 from starlette.applications import Starlette
 
 from connector_mcp.transport.auth.authorization import Callers
@@ -70,74 +43,86 @@ PROMPTS: Final = {
 }
 
 
-async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+async def list_resources(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
     kinds = {"static-text": "text/plain", "static-binary": "image/png", "watched-resource": "text/plain"}
-    return ListResourcesResult(
+    return types.ListResourcesResult(
         resources=[
-            Resource(uri=f"test://{name}", name=name, description=f"The suite's {name}.", mime_type=kind)
+            types.Resource(uri=f"test://{name}", name=name, description=f"The suite's {name}.", mime_type=kind)
             for name, kind in kinds.items()
         ]
     )
 
 
-async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
-    template = ResourceTemplate(uri_template="test://template/{id}/data", name="template", mime_type="application/json")
-    return ListResourceTemplatesResult(resource_templates=[template])
+async def list_templates(
+    ctx: Context, params: types.PaginatedRequestParams | None
+) -> types.ListResourceTemplatesResult:
+    template = types.ResourceTemplate(
+        uri_template="test://template/{id}/data", name="template", mime_type="application/json"
+    )
+    return types.ListResourceTemplatesResult(resource_templates=[template])
 
 
-async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+async def read_resource(ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
     uri = params.uri
     if uri == "test://static-binary":
-        return ReadResourceResult(contents=[BlobResourceContents(uri=uri, mime_type="image/png", blob=PNG)])
+        return types.ReadResourceResult(contents=[types.BlobResourceContents(uri=uri, mime_type="image/png", blob=PNG)])
     if found := TEMPLATE.fullmatch(uri):
         words = f'{{"id":"{found[1]}","templateTest":true,"data":"Data for ID: {found[1]}"}}'
-        return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type="application/json", text=words)])
+        return types.ReadResourceResult(
+            contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=words)]
+        )
     if uri in ("test://static-text", "test://watched-resource"):
-        return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type="text/plain", text=TEXT)])
-    raise MCPError(INVALID_PARAMS, "Resource not found", {"uri": uri})
+        return types.ReadResourceResult(
+            contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=TEXT)]
+        )
+    raise MCPError(types.INVALID_PARAMS, "Resource not found", {"uri": uri})
 
 
-async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
-    prompts: list[Prompt] = []
+async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+    prompts: list[types.Prompt] = []
     for name, names in PROMPTS.items():
-        arguments = [PromptArgument(name=argument, required=True) for argument in names]
-        prompts.append(Prompt(name=name, description=f"The suite's {name}.", arguments=arguments))
-    return ListPromptsResult(prompts=prompts)
+        arguments = [types.PromptArgument(name=argument, required=True) for argument in names]
+        prompts.append(types.Prompt(name=name, description=f"The suite's {name}.", arguments=arguments))
+    return types.ListPromptsResult(prompts=prompts)
 
 
-async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
+async def get_prompt(
+    ctx: Context, params: types.GetPromptRequestParams
+) -> types.GetPromptResult | types.InputRequiredResult:
     given = params.arguments or {}
     match params.name:
         case "test_simple_prompt":
-            return said(TextContent(text="This is a simple prompt for testing."))
+            return said(types.TextContent(text="This is a simple prompt for testing."))
         case "test_prompt_with_arguments":
-            return said(TextContent(text=f"Prompt with arguments: arg1='{given['arg1']}', arg2='{given['arg2']}'"))
+            return said(
+                types.TextContent(text=f"Prompt with arguments: arg1='{given['arg1']}', arg2='{given['arg2']}'")
+            )
         case "test_prompt_with_embedded_resource":
             embedded = resource(given["resourceUri"], "text/plain", "Embedded resource content for testing.")
-            return said(embedded, TextContent(text="Please process the embedded resource above."))
+            return said(embedded, types.TextContent(text="Please process the embedded resource above."))
         case "test_prompt_with_image":
-            return said(IMAGE, TextContent(text="Please analyze the image above."))
+            return said(IMAGE, types.TextContent(text="Please analyze the image above."))
         case "test_input_required_result_prompt":
             answer = (params.input_responses or {}).get("user_context")
-            if isinstance(answer, ElicitResult):
-                return said(TextContent(text=f"The context is {answer.content}"))
+            if isinstance(answer, types.ElicitResult):
+                return said(types.TextContent(text=f"The context is {answer.content}"))
             question = form("What context should the prompt use?", {"context": STRING})
-            return InputRequiredResult(input_requests={"user_context": question})
+            return types.InputRequiredResult(input_requests={"user_context": question})
         case unknown:
-            raise MCPError(INVALID_PARAMS, f"Unknown prompt: {unknown}")
+            raise MCPError(types.INVALID_PARAMS, f"Unknown prompt: {unknown}")
 
 
-def said(*content: ContentBlock) -> GetPromptResult:
-    return GetPromptResult(messages=[PromptMessage(role="user", content=block) for block in content])
+def said(*content: types.ContentBlock) -> types.GetPromptResult:
+    return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=block) for block in content])
 
 
-async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
+async def complete(ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
     values = [value for value in ("paris", "park", "party") if value.startswith(params.argument.value)]
-    return CompleteResult(completion=Completion(values=values, total=len(values), has_more=False))
+    return types.CompleteResult(completion=types.Completion(values=values, total=len(values), has_more=False))
 
 
-async def accept(ctx: Context, params: Any) -> EmptyResult:
-    return EmptyResult()
+async def accept(ctx: Context, params: Any) -> types.EmptyResult:
+    return types.EmptyResult()
 
 
 def fixture_server() -> Server[dict[str, Any]]:
@@ -145,12 +130,12 @@ def fixture_server() -> Server[dict[str, Any]]:
     bus = InMemorySubscriptionBus()
     tools = calls(bus)
 
-    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=[listed(name) for name in tools])
+    async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=[listed(name) for name in tools])
 
-    async def call_tool(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
         if params.name not in tools:
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
         return await tools[params.name](ctx, params)
 
     server = Server[dict[str, Any]](

@@ -10,37 +10,15 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import PromptsListChanged, SubscriptionBus, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
-from mcp_types import (
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
-    AudioContent,
-    CallToolRequestParams,
-    CallToolResult,
-    ContentBlock,
-    CreateMessageRequest,
-    CreateMessageRequestParams,
-    CreateMessageResult,
-    ElicitRequest,
-    ElicitRequestFormParams,
-    ElicitResult,
-    EmbeddedResource,
-    ImageContent,
-    InputRequest,
-    InputRequiredResult,
-    ListRootsRequest,
-    ListRootsResult,
-    SamplingMessage,
-    TextContent,
-    TextResourceContents,
-    Tool,
-)
 
 Context = ServerRequestContext[dict[str, Any], Any]
-ToolResult = CallToolResult | InputRequiredResult
-Call = Callable[[Context, CallToolRequestParams], Awaitable[ToolResult]]
+ToolResult = types.CallToolResult | types.InputRequiredResult
+Call = Callable[[Context, types.CallToolRequestParams], Awaitable[ToolResult]]
 
 # One red pixel, and no samples.
 PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
@@ -48,66 +26,66 @@ WAV: Final = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAAAA="
 STRING: Final = {"type": "string"}
 
 
-def text(words: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(text=words)])
+def text(words: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=words)])
 
 
-def form(message: str, properties: Mapping[str, Any]) -> ElicitRequest:
+def form(message: str, properties: Mapping[str, Any]) -> types.ElicitRequest:
     schema = {"type": "object", "properties": dict(properties), "required": list(properties)}
-    return ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=schema))
+    return types.ElicitRequest(params=types.ElicitRequestFormParams(message=message, requested_schema=schema))
 
 
-def sampling(prompt: str, most: int = 100) -> CreateMessageRequest:
-    message = SamplingMessage(role="user", content=TextContent(text=prompt))
-    return CreateMessageRequest(params=CreateMessageRequestParams(messages=[message], max_tokens=most))
+def sampling(prompt: str, most: int = 100) -> types.CreateMessageRequest:
+    message = types.SamplingMessage(role="user", content=types.TextContent(text=prompt))
+    return types.CreateMessageRequest(params=types.CreateMessageRequestParams(messages=[message], max_tokens=most))
 
 
-def accepted(params: CallToolRequestParams, key: str, member: str) -> Any:
+def accepted(params: types.CallToolRequestParams, key: str, member: str) -> Any:
     """What the client answered to one question; None where it did not, or with something else."""
     answer = (params.input_responses or {}).get(key)
-    return (answer.content or {}).get(member) if isinstance(answer, ElicitResult) else None
+    return (answer.content or {}).get(member) if isinstance(answer, types.ElicitResult) else None
 
 
 NAME: Final = form("What is your name?", {"name": STRING})
 CONFIRM: Final = form("Please confirm", {"ok": {"type": "boolean"}})
 
 
-def fixed(*content: ContentBlock, is_error: bool = False) -> Call:
+def fixed(*content: types.ContentBlock, is_error: bool = False) -> Call:
     """A tool that always gives the same."""
 
-    async def call(ctx: Context, params: CallToolRequestParams) -> ToolResult:
-        return CallToolResult(content=list(content), is_error=is_error)
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
+        return types.CallToolResult(content=list(content), is_error=is_error)
 
     return call
 
 
-def resource(uri: str, kind: str, words: str) -> EmbeddedResource:
-    return EmbeddedResource(resource=TextResourceContents(uri=uri, mime_type=kind, text=words))
+def resource(uri: str, kind: str, words: str) -> types.EmbeddedResource:
+    return types.EmbeddedResource(resource=types.TextResourceContents(uri=uri, mime_type=kind, text=words))
 
 
-async def with_logging(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def with_logging(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     for message in ("Tool execution started", "Tool processing data", "Tool execution completed"):
         await ctx.session.send_log_message("info", message, related_request_id=ctx.request_id)
     return text("Logged.")
 
 
-async def with_progress(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def with_progress(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     for progress in (0, 50, 100):
         await ctx.session.report_progress(progress, 100)
     return text("Done.")
 
 
-async def with_sampling(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def with_sampling(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     answer = await ctx.session.send_request(
         sampling((params.arguments or {})["prompt"]),
-        CreateMessageResult,
+        types.CreateMessageResult,
         metadata=ServerMessageMetadata(related_request_id=ctx.request_id),
     )
-    assert isinstance(answer.content, TextContent)
+    assert isinstance(answer.content, types.TextContent)
     return text(f"LLM response: {answer.content.text}")
 
 
-async def with_elicitation(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def with_elicitation(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     message = (params.arguments or {})["message"]
     properties = {"username": STRING | {"description": "User's response"}, "email": STRING}
     return text(f"User response: {await elicited(ctx, message, properties)}")
@@ -116,7 +94,7 @@ async def with_elicitation(ctx: Context, params: CallToolRequestParams) -> ToolR
 def eliciting(properties: Mapping[str, Any]) -> Call:
     """A tool that puts a form over the back-channel."""
 
-    async def call(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
         return text(f"Elicitation completed: {await elicited(ctx, 'Please fill in the form', properties)}")
 
     return call
@@ -128,60 +106,60 @@ async def elicited(ctx: Context, message: str, properties: Mapping[str, Any]) ->
     return f"action={answer.action}, content={json.dumps(answer.content)}"
 
 
-def requiring(inputs: Mapping[str, InputRequest], state: str | None = None) -> Call:
+def requiring(inputs: Mapping[str, types.InputRequest], state: str | None = None) -> Call:
     """A tool of several rounds: it asks until every input is there, of its kind, and with its own state."""
-    kinds = {"elicitation/create": ElicitResult, "sampling/createMessage": CreateMessageResult}
+    kinds = {"elicitation/create": types.ElicitResult, "sampling/createMessage": types.CreateMessageResult}
 
-    async def call(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
         given = params.input_responses or {}
-        expected = {key: kinds.get(wanted.method, ListRootsResult) for key, wanted in inputs.items()}
+        expected = {key: kinds.get(wanted.method, types.ListRootsResult) for key, wanted in inputs.items()}
         complete = all(isinstance(given.get(key), kind) for key, kind in expected.items())
         if not complete or params.request_state != state:
-            return InputRequiredResult(input_requests=dict(inputs), request_state=state)
+            return types.InputRequiredResult(input_requests=dict(inputs), request_state=state)
         return text(f"state-ok: {sorted(given)}")
 
     return call
 
 
-async def ask_name(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def ask_name(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     name = accepted(params, "user_name", "name")
     if not isinstance(name, str):
-        return InputRequiredResult(input_requests={"user_name": NAME})
+        return types.InputRequiredResult(input_requests={"user_name": NAME})
     return text(f"Hello, {name}!")
 
 
-async def multi_round(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def multi_round(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     if params.request_state == "named" and (color := accepted(params, "step2", "color")) is not None:
         return text(f"Complete: {color}")
     if params.request_state == "asked" and accepted(params, "step1", "name") is not None:
         step2 = form("Step 2: What is your favorite color?", {"color": STRING})
-        return InputRequiredResult(input_requests={"step2": step2}, request_state="named")
+        return types.InputRequiredResult(input_requests={"step2": step2}, request_state="named")
     step1 = form("Step 1: What is your name?", {"name": STRING})
-    return InputRequiredResult(input_requests={"step1": step1}, request_state="asked")
+    return types.InputRequiredResult(input_requests={"step1": step1}, request_state="asked")
 
 
-async def as_capable(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def as_capable(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     declared = ctx.session.client_capabilities
-    inputs: dict[str, InputRequest] = {}
+    inputs: dict[str, types.InputRequest] = {}
     if declared is not None and declared.elicitation is not None:
         inputs["user_name"] = NAME
     if declared is not None and declared.sampling is not None:
         inputs["greeting"] = sampling("Generate a greeting")
-    return InputRequiredResult(input_requests=inputs) if inputs else text("Nothing can be asked.")
+    return types.InputRequiredResult(input_requests=inputs) if inputs else text("Nothing can be asked.")
 
 
-async def missing_capability(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+async def missing_capability(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
     declared = ctx.session.client_capabilities
     if declared is None or declared.sampling is None:
         data: dict[str, Any] = {"requiredCapabilities": {"sampling": {}}}
-        raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool samples.", data)
+        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool samples.", data)
     return text("The client samples.")
 
 
 def changing(bus: SubscriptionBus, event: ToolsListChanged | PromptsListChanged) -> Call:
     """A tool that announces a changed list."""
 
-    async def call(ctx: Context, params: CallToolRequestParams) -> ToolResult:
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> ToolResult:
         await bus.publish(event)
         return text("Changed.")
 
@@ -207,7 +185,7 @@ ENUMS: Final = {
 }
 
 EMBEDDED: Final = resource("test://embedded-resource", "text/plain", "This is an embedded resource content.")
-IMAGE: Final = ImageContent(data=PNG, mime_type="image/png")
+IMAGE: Final = types.ImageContent(data=PNG, mime_type="image/png")
 MIXED: Final = resource("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')
 
 
@@ -215,13 +193,13 @@ def calls(bus: SubscriptionBus) -> dict[str, Call]:
     """What each tool does, by its name; changes of lists are published on `bus`."""
     required = "test_input_required_result_"
     return {
-        "test_simple_text": fixed(TextContent(text="This is a simple text response for testing.")),
+        "test_simple_text": fixed(types.TextContent(text="This is a simple text response for testing.")),
         "test_image_content": fixed(IMAGE),
-        "test_audio_content": fixed(AudioContent(data=WAV, mime_type="audio/wav")),
+        "test_audio_content": fixed(types.AudioContent(data=WAV, mime_type="audio/wav")),
         "test_embedded_resource": fixed(EMBEDDED),
-        "test_multiple_content_types": fixed(TextContent(text="Multiple content types test:"), IMAGE, MIXED),
+        "test_multiple_content_types": fixed(types.TextContent(text="Multiple content types test:"), IMAGE, MIXED),
         "test_error_handling": fixed(
-            TextContent(text="This tool intentionally returns an error for testing"), is_error=True
+            types.TextContent(text="This tool intentionally returns an error for testing"), is_error=True
         ),
         "test_tool_with_logging": with_logging,
         "test_logging_tool": with_logging,
@@ -230,18 +208,22 @@ def calls(bus: SubscriptionBus) -> dict[str, Call]:
         "test_elicitation": with_elicitation,
         "test_elicitation_sep1034_defaults": eliciting(DEFAULTS),
         "test_elicitation_sep1330_enums": eliciting(ENUMS),
-        "test_custom_header": fixed(TextContent(text="The header was that of the argument.")),
-        "json_schema_2020_12_tool": fixed(TextContent(text="The schema is what is looked at.")),
+        "test_custom_header": fixed(types.TextContent(text="The header was that of the argument.")),
+        "json_schema_2020_12_tool": fixed(types.TextContent(text="The schema is what is looked at.")),
         "test_missing_capability": missing_capability,
         "test_streaming_elicitation": ask_name,
         "test_trigger_tool_change": changing(bus, ToolsListChanged()),
         "test_trigger_prompt_change": changing(bus, PromptsListChanged()),
         f"{required}elicitation": ask_name,
         f"{required}sampling": requiring({"capital_question": sampling("What is the capital of France?")}),
-        f"{required}list_roots": requiring({"client_roots": ListRootsRequest()}),
+        f"{required}list_roots": requiring({"client_roots": types.ListRootsRequest()}),
         f"{required}request_state": requiring({"confirm": CONFIRM}, "confirming"),
         f"{required}multiple_inputs": requiring(
-            {"user_name": NAME, "greeting": sampling("Generate a greeting", 50), "client_roots": ListRootsRequest()},
+            {
+                "user_name": NAME,
+                "greeting": sampling("Generate a greeting", 50),
+                "client_roots": types.ListRootsRequest(),
+            },
             "asking for three",
         ),
         f"{required}multi_round": multi_round,
@@ -270,7 +252,7 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
 """The input schemas of the tools that take arguments."""
 
 
-def listed(name: str) -> Tool:
+def listed(name: str) -> types.Tool:
     """A tool as it is listed."""
     schema = SCHEMAS.get(name, NO_ARGUMENTS)
-    return Tool(name=name, description=f"The conformance suite's {name}.", input_schema=schema)
+    return types.Tool(name=name, description=f"The conformance suite's {name}.", input_schema=schema)

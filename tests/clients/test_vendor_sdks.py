@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -12,12 +13,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-import conductorone_sdk
 import httpx
 import pytest
-import vectorize_client as vectorize
-from conductorone_sdk.models import errors, shared
-from vectorize_client.exceptions import ApiException
 
 from connector_mcp.sandbox import seed
 from tests.clients.conftest import ROOT, SECONDS, process_environment
@@ -74,7 +71,13 @@ def assert_arrived(parsed: Any, sent: Any, at: str = "$") -> None:
 
 
 @pytest.fixture(scope="module")
-def client(variables: dict[str, str]) -> Iterator[vectorize.ApiClient]:
+def vectorize() -> Any:
+    """Vectorize's SDK. Its import takes a second, and not every process that collects this module runs it."""
+    return importlib.import_module("vectorize_client")
+
+
+@pytest.fixture(scope="module")
+def client(vectorize: Any, variables: dict[str, str]) -> Iterator[Any]:
     own = vectorize.Configuration(host=variables["VECTORIZE_BASE_URL"], access_token=variables["VECTORIZE_API_KEY"])
     with vectorize.ApiClient(own) as opened:
         yield opened
@@ -88,7 +91,7 @@ def called(method: Callable[..., Any], *arguments: Any, **query: Any) -> Any:
     return answer.data
 
 
-def test_vectorizes_client_takes_a_source_with_its_users_through_its_life(client: vectorize.ApiClient) -> None:
+def test_vectorizes_client_takes_a_source_with_its_users_through_its_life(vectorize: Any, client: Any) -> None:
     sources = vectorize.SourceConnectorsApi(client)
     config = vectorize.WEBCRAWLERAuthConfig(seed_urls=["https://a.example"])
     wanted = vectorize.WebCrawler(name="Docs", type="WEB_CRAWLER", config=config)
@@ -101,7 +104,7 @@ def test_vectorizes_client_takes_a_source_with_its_users_through_its_life(client
     listed = called(sources.get_source_connectors, workspace_id="ws_default").source_connectors
     assert new.id in [each.id for each in listed]
     called(sources.delete_source_connector, new.id)
-    with pytest.raises(ApiException) as refused:
+    with pytest.raises(vectorize.exceptions.ApiException) as refused:
         sources.get_source_connector(ORGANIZATION, new.id)
     assert (refused.value.status, refused.value.data.error) == (404, "Connector not found")
 
@@ -116,7 +119,7 @@ def test_vectorizes_client_takes_a_source_with_its_users_through_its_life(client
     assert USER not in called(sources.get_source_connector, drive).config_doc["authorized-users"]
 
 
-def test_vectorizes_client_takes_destinations_and_ai_platforms_through_their_life(client: vectorize.ApiClient) -> None:
+def test_vectorizes_client_takes_destinations_and_ai_platforms_through_their_life(vectorize: Any, client: Any) -> None:
     destinations, platforms = vectorize.DestinationConnectorsApi(client), vectorize.AIPlatformConnectorsApi(client)
     key = vectorize.PINECONEAuthConfig(api_key="sandbox-secret-key")
     wanted = vectorize.Pinecone(name="Vectors", type="PINECONE", config=key)
@@ -139,7 +142,7 @@ def test_vectorizes_client_takes_destinations_and_ai_platforms_through_their_lif
     called(platforms.delete_ai_platform_connector, new.connector.id)
 
 
-def test_vectorizes_client_uploads_a_file_and_runs_a_pipeline_on_it(client: vectorize.ApiClient) -> None:
+def test_vectorizes_client_uploads_a_file_and_runs_a_pipeline_on_it(vectorize: Any, client: Any) -> None:
     uploads, pipelines = vectorize.UploadsApi(client), vectorize.PipelinesApi(client)
     source = seed.VECTORIZE_FILE_UPLOAD
     start = vectorize.StartFileUploadToConnectorRequest(name="a b.pdf", content_type="application/pdf", metadata="{}")
@@ -174,14 +177,20 @@ def test_vectorizes_client_uploads_a_file_and_runs_a_pipeline_on_it(client: vect
 
 
 @pytest.fixture(scope="module")
-def sdk(variables: dict[str, str]) -> Iterator[conductorone_sdk.SDK]:
+def conductorone() -> Any:
+    """ConductorOne's SDK, which takes long to import too."""
+    return importlib.import_module("conductorone_sdk")
+
+
+@pytest.fixture(scope="module")
+def sdk(conductorone: Any, variables: dict[str, str]) -> Iterator[Any]:
     address = variables["CONDUCTORONE_BASE_URL"]
     form = {"grant_type": "client_credentials", "client_id": variables["CONDUCTORONE_CLIENT_ID"]}
     form["client_secret"] = variables["CONDUCTORONE_CLIENT_SECRET"]
     token = httpx.post(f"{address}/auth/v1/token", data=form).json()["access_token"]
     with httpx.Client() as sync:
-        security = shared.Security(bearer_auth=token, oauth=token)
-        yield conductorone_sdk.SDK(security=security, server_url=address, client=sync)
+        security = conductorone.models.shared.Security(bearer_auth=token, oauth=token)
+        yield conductorone.SDK(security=security, server_url=address, client=sync)
 
 
 def answered(method: Callable[..., Any], **request: Any) -> Any:
@@ -194,7 +203,7 @@ def answered(method: Callable[..., Any], **request: Any) -> Any:
     return body
 
 
-def test_conductorones_sdk_takes_a_connector_through_its_life(sdk: conductorone_sdk.SDK) -> None:
+def test_conductorones_sdk_takes_a_connector_through_its_life(conductorone: Any, sdk: Any) -> None:
     connectors, kind = sdk.connector, "type.googleapis.com/c1.api.app.v1.EnvConfig"
 
     def config(domain: str) -> Any:
@@ -232,12 +241,12 @@ def test_conductorones_sdk_takes_a_connector_through_its_life(sdk: conductorone_
     assert answered(connectors.get, **own).connector_view.connector.deleted_at
     listed = answered(connectors.list, app_id=APP, page_size=100).list
     assert own["id"] in [each.connector.id for each in listed]
-    with pytest.raises(errors.SDKError) as refused:
+    with pytest.raises(conductorone.models.errors.SDKError) as refused:
         connectors.get(request={"app_id": APP, "id": "gone"})
     assert (refused.value.status_code, json.loads(refused.value.body)["code"]) == (404, 5)
 
 
-def test_conductorones_sdk_makes_and_revokes_a_credential(sdk: conductorone_sdk.SDK) -> None:
+def test_conductorones_sdk_makes_and_revokes_a_credential(conductorone: Any, sdk: Any) -> None:
     wanted = {"catalog_id": SELF_HOSTED, "display_name": "Mainframe", "user_ids": [BRUNO]}
     new = answered(sdk.connector.create_delegated, app_id=APP, connector_service_create_delegated_request=wanted)
     ids = {"app_id": APP, "connector_id": new.connector_view.connector.id}
@@ -246,13 +255,13 @@ def test_conductorones_sdk_makes_and_revokes_a_credential(sdk: conductorone_sdk.
     read = answered(sdk.connector.get_credentials, **ids, id=made.id).connector_credential
     assert (read.client_id, read.client_secret) == (made.client_id, "")
     answered(sdk.connector.revoke_credential, **ids, id=made.id)
-    with pytest.raises(errors.SDKError):
+    with pytest.raises(conductorone.models.errors.SDKError):
         sdk.connector.get_credentials(request={**ids, "id": made.id})
     (marker,) = answered(sdk.connector.validate_http_connector_config, text="version: '1'\nunheard_of: 1\n").markers
     assert (marker.severity, marker.start_line_number) == ("ERROR", 2)
 
 
-def test_conductorones_sdk_takes_an_app_through_its_life(sdk: conductorone_sdk.SDK) -> None:
+def test_conductorones_sdk_takes_an_app_through_its_life(sdk: Any) -> None:
     new = answered(sdk.apps.create, display_name="CRM", monthly_cost_usd=3, owners=[ALICE]).app
     change = {"app": {"description": "Customers"}, "update_mask": "description"}
     assert answered(sdk.apps.update, id=new.id, update_app_request=change).app.description == "Customers"

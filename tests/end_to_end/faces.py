@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import uvicorn
 from anyio.abc import Process
 from mcp.client import Client
@@ -20,10 +22,13 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.composition.engine import open_engine
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.engine import Engine
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.app import serve_http
+from connector_mcp.transport.mcp.server import build_server
 
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 FACES = ("stdio auto", "stdio legacy", "http auto", "http legacy", "sse legacy")
@@ -46,6 +51,25 @@ def modern(tool: str) -> dict[str, str]:
     return {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
 
 
+def s3_connectors(name: str) -> dict[str, Any]:
+    """The arguments that create one source connector."""
+    config = {"access-key": "a", "secret-key": "s", "bucket-name": "docs", "archiver": False}
+    return {"connectors": [{"name": name, "type": "AWS_S3", "config": config}]}
+
+
+async def post(origin: str, sent: Mapping[str, Any], **headers: str) -> httpx.Response:
+    """Post one message on a connection of its own."""
+    accept = {"accept": "application/json, text/event-stream"}
+    async with httpx.AsyncClient(timeout=60) as http:
+        return await http.post(f"{origin}/mcp", json=sent, headers=accept | headers)
+
+
+async def decide(settings: Settings, approval: str, *, approve: bool = True, reason: str | None = None) -> None:
+    """What the operator's command does once the operator has typed the name."""
+    async with aclosing(open_database(settings)) as database:
+        await Approvals(database, ttl=3600.0).decide(approval, approve, "operator ops", reason)
+
+
 async def address(process: Process) -> str:
     """The origin that a server process announces on stderr."""
     said = ""
@@ -55,6 +79,26 @@ async def address(process: Process) -> str:
         if found := re.search(r"http://127\.0\.0\.1:\d+", said):
             return found[0]
     raise AssertionError(f"the server ended:\n{said}")
+
+
+@asynccontextmanager
+async def http_process(environ: Mapping[str, str], *arguments: str) -> AsyncIterator[tuple[Process, str]]:
+    """`serve --http` as a process, by default on a free port, and its origin. Warnings end it."""
+    command = [*SERVE, "--http", "--port", "0", *arguments]
+    environ = {"PYTHONWARNINGS": "error", **environ}
+    async with await anyio.open_process(command, stdin=subprocess.DEVNULL, env=environ) as process:
+        try:
+            with anyio.fail_after(60):
+                origin = await address(process)
+            yield process, origin
+        finally:
+            end(process)
+
+
+def end(process: Process) -> None:
+    """Kill a process that still runs."""
+    if process.returncode is None:
+        process.kill()
 
 
 def stdio(environ: Mapping[str, str], **options: Any) -> AbstractAsyncContextManager[Any]:
@@ -106,6 +150,11 @@ async def serving(engine: Engine, **options: Any) -> AsyncIterator[str]:
         tasks.cancel_scope.cancel()
 
 
+def all_variables(sandbox: Sandbox, origin: str) -> dict[str, str]:
+    """The variables of all platforms of a served sandbox."""
+    return {name: value for platform in PLATFORMS for name, value in sandbox.variables(platform, origin).items()}
+
+
 @asynccontextmanager
 async def world(state: Path) -> AsyncIterator[World]:
     sandbox = Sandbox()
@@ -113,11 +162,20 @@ async def world(state: Path) -> AsyncIterator[World]:
         async with served(sandbox.app()) as origin:
             # These clients answer at once.
             environ = {"CONNECTOR_MCP_STATE_DIR": str(state), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
-            for platform in PLATFORMS:
-                environ |= sandbox.variables(platform, origin)
-            yield World(sandbox, environ, state)
+            yield World(sandbox, environ | all_variables(sandbox, origin), state)
     finally:
         sandbox.close()
+
+
+@asynccontextmanager
+async def attached(
+    settings: Settings, environ: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Client]:
+    """A client of a server in this process, with no transport between them. `options` are the client's."""
+    async with open_engine(settings, environ or {}, "stdio") as engine:
+        server = build_server(engine, request_state_key=await engine.request_state_key())
+        async with Client(server, **options) as connected:
+            yield connected
 
 
 @asynccontextmanager

@@ -1,35 +1,28 @@
-"""A client of a server over a sandbox on a socket, which does what a recipe says in few calls and lets time pass."""
+"""An agent that does what a recipe says, in few calls."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from mcp.client import Client
 
-from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_secret_store
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.transport.mcp.server import build_server
-from tests.end_to_end.faces import PLATFORMS, served
-from tests.sandbox.conftest import MovableClock
 
 MOST_CALLS = 8
-POLICY = "create=allow,update=allow,destroy=allow,disclose=allow"
 TOOLS = re.compile(rf"\b(?:{'|'.join(catalog())})\b")
 
 
 @dataclass
-class Recipe:
-    """The calls of a recipe so far."""
+class Agent:
+    """Does what a recipe for one platform says, by all tools of a new sandbox. The fixture `agent` makes it."""
 
+    platform: str
     client: Client
     sandbox: Sandbox
     settings: Settings
@@ -59,10 +52,15 @@ class Recipe:
         assert result.is_error == fails, result.structured_content
         return result.structured_content
 
-    async def check(self, platform: str, identifier: str, kind: str, within: str = "") -> dict[str, Any]:
+    async def check(self, identifier: str, kind: str = "connector", within: str = "") -> dict[str, Any]:
         """Ask whether it works."""
-        given = {"platform": platform, "id": identifier, "kind": kind}
+        given = {"platform": self.platform, "id": identifier, "kind": kind}
         return await self.call("check_connector", **given, **({"within": within} if within else {}))
+
+    async def settled(self, identifier: str, kind: str) -> dict[str, Any]:
+        """The verdict once it can be known: a platform may take a while, or its page lag behind."""
+        first = await self.check(identifier, kind)
+        return await self.check(identifier, kind) if "check_connector again" in first.get("next", "") else first
 
     def assert_next_steps_were_taken(self, *tools: str) -> None:
         """Check that these tools said what is left to do, and that a later call did so each time."""
@@ -76,24 +74,3 @@ class Recipe:
         found = open_secret_store(self.settings).read(reference.removeprefix("secret://"))
         assert found is not None
         return found
-
-
-@asynccontextmanager
-async def recipe(state: Path) -> AsyncIterator[Recipe]:
-    """All tools of all platforms of a new sandbox."""
-    clock = MovableClock()
-    # The engine signs its assertions at the real time.
-    clock.now = datetime.now(UTC)
-    sandbox = Sandbox(clock=clock)
-    try:
-        async with served(sandbox.app()) as origin:
-            environ: dict[str, str] = {}
-            for platform in PLATFORMS:
-                environ |= sandbox.variables(platform, origin)
-            settings = Settings.load(environ, state_dir=state, toolsets=("all",), policy=POLICY)
-            async with open_engine(settings, environ, "stdio") as engine:
-                server = build_server(engine, request_state_key=await engine.request_state_key())
-                async with Client(server) as client:
-                    yield Recipe(client, sandbox, settings, clock.forward, origin)
-    finally:
-        sandbox.close()

@@ -14,10 +14,8 @@ from urllib.parse import parse_qs
 import anyio
 from mcp.client import Client
 
-from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
-from connector_mcp.transport.mcp.server import build_server
-from tests.end_to_end.faces import served
+from tests.end_to_end.faces import attached, served
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,5 @@ async def connected(
     recorder.answers["POST", "/oidc/token"] = (200, token)
     allowed = "destroy=allow,disclose=allow"
     settings = Settings.load({}, state_dir=state, policy=allowed, verify_writes=False, toolsets=("all",))
-    async with open_engine(settings, environment(recorder.origin) | variables, "stdio") as engine:
-        server = build_server(engine, request_state_key=await engine.request_state_key())
-        async with Client(server, mode=era) as client:
-            yield client
+    async with attached(settings, environment(recorder.origin) | variables, mode=era) as client:
+        yield client

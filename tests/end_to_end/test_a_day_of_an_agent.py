@@ -7,7 +7,7 @@ those of the text of the results, which is what a model reads.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mcp_types import ElicitResult
 
 from tests.end_to_end.faces import World, stdio, world
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ["auto", "legacy"])]
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ["auto", "legacy"], scope="module")]
 
 KILOBYTE = 1000
 BUCKET = {"bucket-name": "acme-reports", "access-key": "AKIADAYDAYDAYDAYDAYD", "secret-key": "day-bucket-secret"}
@@ -69,17 +69,20 @@ class Agent:
         self.calls = self.bytes = 0
 
 
-@pytest.fixture
-def at_work(tmp_path: Path, era: str) -> Any:
-    @asynccontextmanager
-    async def start(**environ: str) -> AsyncGenerator[tuple[Agent, World]]:
-        agent = Agent()
-        async with world(tmp_path) as there:
-            server = stdio(there.environ | environ)
-            async with Client(server, mode=era, elicitation_callback=agent.person) as agent.client:
-                yield agent, there
+@asynccontextmanager
+async def starting(state: Path, era: Any, **environ: str) -> AsyncIterator[tuple[Agent, World]]:
+    agent = Agent()
+    async with world(state) as there:
+        server = stdio(there.environ | environ)
+        async with Client(server, mode=era, elicitation_callback=agent.person) as agent.client:
+            yield agent, there
 
-    return start
+
+@pytest.fixture(scope="module")
+async def at_work(era: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Agent, World]]:
+    """An agent at a server of all platforms. Each task is about another platform."""
+    async with starting(tmp_path_factory.mktemp("state"), era) as started:
+        yield started
 
 
 def row(rows: Any, **wanted: Any) -> Any:
@@ -87,88 +90,86 @@ def row(rows: Any, **wanted: Any) -> Any:
     return found
 
 
-async def test_an_agent_finds_failing_sources_and_connects_new_ones(at_work: Any) -> None:
-    async with at_work() as (agent, there):
-        sources = await agent.call("vectorize_get_source_connectors")
-        failing = [each for each in sources if each["verificationStatus"] == "failed"]
-        assert [(each["name"], each["errorMessage"]) for each in failing] == [
-            ("Engineering wiki", "Confluence refused the API token.")
-        ]
-        agent.spent(calls=1, kilobytes=1)
+async def test_an_agent_finds_failing_sources_and_connects_new_ones(at_work: tuple[Agent, World]) -> None:
+    agent, there = at_work
+    sources = await agent.call("vectorize_get_source_connectors")
+    failing = [each for each in sources if each["verificationStatus"] == "failed"]
+    assert [(each["name"], each["errorMessage"]) for each in failing] == [
+        ("Engineering wiki", "Confluence refused the API token.")
+    ]
+    agent.spent(calls=1, kilobytes=1)
 
-        kind = await agent.call("describe_connector_type", platform="vectorize", type="S3 bucket")
-        required = {key: kind["config_example"][key] for key in kind["config_keys"]["required"]}
-        new = {"name": "Reports", "type": kind["type"], "config": required | BUCKET}
-        (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])
-        assert created["verificationStatus"] == "verified"
-        stored = await agent.call("vectorize_get_source_connector", source_connector_id=created["id"])
-        assert stored["configDoc"]["bucket-name"] == BUCKET["bucket-name"]
-        agent.spent(calls=3, kilobytes=4)
+    kind = await agent.call("describe_connector_type", platform="vectorize", type="S3 bucket")
+    required = {key: kind["config_example"][key] for key in kind["config_keys"]["required"]}
+    new = {"name": "Reports", "type": kind["type"], "config": required | BUCKET}
+    (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])
+    assert created["verificationStatus"] == "verified"
+    stored = await agent.call("vectorize_get_source_connector", source_connector_id=created["id"])
+    assert stored["configDoc"]["bucket-name"] == BUCKET["bucket-name"]
+    agent.spent(calls=3, kilobytes=4)
 
-        several = await agent.call("describe_connector_type", platform="vectorize", type="notion")
-        choice = several["types"][0].partition(": ")[0]
-        kind = await agent.call("describe_connector_type", platform="vectorize", type=choice)
-        new = {"name": "Notion", "type": kind["type"], "config": kind["config_example"]}
-        (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])
-        (pages,) = (
-            key for key, schema in kind["selected_files"]["properties"].items() if "pages" in schema["description"]
-        )
-        token = {"accessToken": "access_token", "refreshToken": "refresh_token"}[kind["user_credential"]]
-        user: dict[str, Any] = {"user_id": "carla", "selected_files": {pages: ["p1", "p2"]}, token: "day-notion-token"}
-        await agent.call("vectorize_add_user_to_source_connector", source_connector_id=created["id"], **user)
-        assert there.writes()[-1] == ("POST", f"/v1/org/org_sandbox/connectors/sources/{created['id']}/users")
-        agent.spent(calls=4, kilobytes=4)
+    several = await agent.call("describe_connector_type", platform="vectorize", type="notion")
+    choice = several["types"][0].partition(": ")[0]
+    kind = await agent.call("describe_connector_type", platform="vectorize", type=choice)
+    new = {"name": "Notion", "type": kind["type"], "config": kind["config_example"]}
+    (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])
+    (pages,) = (key for key, schema in kind["selected_files"]["properties"].items() if "pages" in schema["description"])
+    token = {"accessToken": "access_token", "refreshToken": "refresh_token"}[kind["user_credential"]]
+    user: dict[str, Any] = {"user_id": "carla", "selected_files": {pages: ["p1", "p2"]}, token: "day-notion-token"}
+    await agent.call("vectorize_add_user_to_source_connector", source_connector_id=created["id"], **user)
+    assert there.writes()[-1] == ("POST", f"/v1/org/org_sandbox/connectors/sources/{created['id']}/users")
+    agent.spent(calls=4, kilobytes=4)
 
 
-async def test_an_agent_sets_up_a_sign_in_rotates_its_secret_and_moves_the_e_mail(at_work: Any) -> None:
-    async with at_work() as (agent, there):
-        await agent.call("logto_delete_connector", id="google-signin")
-        agent.spent(calls=1, kilobytes=1)
+async def test_an_agent_sets_up_a_sign_in_rotates_its_secret_and_moves_the_e_mail(at_work: tuple[Agent, World]) -> None:
+    agent, there = at_work
+    await agent.call("logto_delete_connector", id="google-signin")
+    agent.spent(calls=1, kilobytes=1)
 
-        kind = await agent.call("describe_connector_type", platform="logto", type="google")
-        config = {"clientId": "9.apps.example.com", "clientSecret": "day-google-first"}
-        assert set(kind["config_schema"]["required"]) == set(config)
-        created = await agent.call("logto_create_connector", connector_id=kind["type"], config=config)
-        stored = await agent.call("logto_get_connector", id=created["id"])
-        assert stored["config"]["clientId"] == config["clientId"]
-        agent.spent(calls=4, kilobytes=4)
+    kind = await agent.call("describe_connector_type", platform="logto", type="google")
+    config = {"clientId": "9.apps.example.com", "clientSecret": "day-google-first"}
+    assert set(kind["config_schema"]["required"]) == set(config)
+    created = await agent.call("logto_create_connector", connector_id=kind["type"], config=config)
+    stored = await agent.call("logto_get_connector", id=created["id"])
+    assert stored["config"]["clientId"] == config["clientId"]
+    agent.spent(calls=4, kilobytes=4)
 
-        found = row(await agent.call("logto_list_connectors", target="google"), target="google")
-        await agent.call("logto_update_connector", id=found["id"], config={"clientSecret": "day-google-second"})
-        stored = await agent.call("logto_get_connector", id=found["id"])
-        assert stored["config"]["clientId"] == config["clientId"]
-        agent.spent(calls=3, kilobytes=4)
+    found = row(await agent.call("logto_list_connectors", target="google"), target="google")
+    await agent.call("logto_update_connector", id=found["id"], config={"clientSecret": "day-google-second"})
+    stored = await agent.call("logto_get_connector", id=found["id"])
+    assert stored["config"]["clientId"] == config["clientId"]
+    agent.spent(calls=3, kilobytes=4)
 
-        now = row(await agent.call("logto_list_connectors"), type="Email")
-        kind = await agent.call("describe_connector_type", platform="logto", type="SendGrid")
-        templates = [{**each, "type": "text/plain"} for each in TEMPLATES]
-        config = {"apiKey": "day-sendgrid-key", "fromEmail": "no-reply@acme.example", "templates": templates}
-        to = "ops@acme.example"
-        await agent.call("logto_create_connector_test", factory_id=kind["type"], config=config, email=to)
-        agent.asked.clear()
-        created = await agent.call("logto_create_connector", connector_id=kind["type"], config=config)
-        assert any(now["id"] in question for question in agent.asked)
-        after = row(await agent.call("logto_list_connectors"), type="Email")
-        assert (after["id"], after["connectorId"]) == (created["id"], kind["type"])
-        agent.spent(calls=6, kilobytes=6)
-        assert ("POST", "/api/connectors/sendgrid-email-service/test") in there.writes()
-
-
-async def test_an_agent_renames_a_connector_and_changes_its_address_and_variables(at_work: Any) -> None:
-    async with at_work() as (agent, _):
-        found = row(await agent.call("versori_list_connectors", name="Acme CRM"), name="Acme CRM")
-        wanted: dict[str, Any] = {"name": "Acme CRM EMEA", "base_url": "https://{{region}}.eu.acme.example"}
-        variables = [{"name": "region", "value": "eu"}, {"name": "tier", "value": "gold"}]
-        wanted["connection_variables"] = variables
-        changed = await agent.call("versori_update_connector", connector_id=found["id"], **wanted)
-        assert (changed["name"], changed["baseUrl"]) == (wanted["name"], wanted["base_url"])
-        assert changed["connectionVariables"] == variables
-        assert changed["documentationURL"]
-        agent.spent(calls=3, kilobytes=4)
+    now = row(await agent.call("logto_list_connectors"), type="Email")
+    kind = await agent.call("describe_connector_type", platform="logto", type="SendGrid")
+    templates = [{**each, "type": "text/plain"} for each in TEMPLATES]
+    config = {"apiKey": "day-sendgrid-key", "fromEmail": "no-reply@acme.example", "templates": templates}
+    to = "ops@acme.example"
+    await agent.call("logto_create_connector_test", factory_id=kind["type"], config=config, email=to)
+    agent.asked.clear()
+    created = await agent.call("logto_create_connector", connector_id=kind["type"], config=config)
+    assert any(now["id"] in question for question in agent.asked)
+    after = row(await agent.call("logto_list_connectors"), type="Email")
+    assert (after["id"], after["connectorId"]) == (created["id"], kind["type"])
+    agent.spent(calls=6, kilobytes=6)
+    assert ("POST", "/api/connectors/sendgrid-email-service/test") in there.writes()
 
 
-async def test_an_agent_is_told_what_a_platform_cannot_do_and_what_can_be_done(at_work: Any) -> None:
-    async with at_work(CONNECTOR_MCP_PLATFORMS="vectorize,logto") as (agent, there):
+async def test_an_agent_renames_a_connector_and_changes_its_address_and_variables(at_work: tuple[Agent, World]) -> None:
+    agent, _ = at_work
+    found = row(await agent.call("versori_list_connectors", name="Acme CRM"), name="Acme CRM")
+    wanted: dict[str, Any] = {"name": "Acme CRM EMEA", "base_url": "https://{{region}}.eu.acme.example"}
+    variables = [{"name": "region", "value": "eu"}, {"name": "tier", "value": "gold"}]
+    wanted["connection_variables"] = variables
+    changed = await agent.call("versori_update_connector", connector_id=found["id"], **wanted)
+    assert (changed["name"], changed["baseUrl"]) == (wanted["name"], wanted["base_url"])
+    assert changed["connectionVariables"] == variables
+    assert changed["documentationURL"]
+    agent.spent(calls=3, kilobytes=4)
+
+
+async def test_an_agent_is_told_what_a_platform_cannot_do_and_what_can_be_done(era: str, tmp_path: Path) -> None:
+    async with starting(tmp_path, era, CONNECTOR_MCP_PLATFORMS="vectorize,logto") as (agent, there):
         sources = await agent.call("vectorize_get_source_connectors")
         bucket = {"source_connector_id": row(sources, type="AWS_S3")["id"]}
         agent.spent(calls=1, kilobytes=1)

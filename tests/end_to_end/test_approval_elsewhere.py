@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.approval_webhook import WebhookKey
 from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
-from tests.end_to_end.faces import SERVE, World, address, served, serving, world
+from tests.end_to_end.faces import World, http_process, served, serving, world
 from tests.records import audited
 
 pytestmark = pytest.mark.anyio
@@ -130,21 +129,17 @@ async def test_a_process_takes_a_callback_and_answers_the_calls_it_holds_when_it
         results.append(await client.call_tool(TOOL, {"id": "google-signin"}))
 
     async with world(tmp_path) as made, team(approves) as (elsewhere, hook):
-        environ = {**environment(made, hook), "PYTHONWARNINGS": "error"}
-        command = [*SERVE, "--http", "--port", "0"]
-        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ)
-        assert process.stderr is not None
-        with anyio.fail_after(60):
-            elsewhere.server = await address(process)
-            async with Client(f"{elsewhere.server}/mcp") as client, anyio.create_task_group() as tasks:
-                approved = await client.call_tool(TOOL, ARGUMENTS)
-                elsewhere.decide, elsewhere.heard = says_nothing, anyio.Event()
-                tasks.start_soon(call, client)
-                await elsewhere.heard.wait()
-                process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
+        async with http_process(environment(made, hook)) as (process, elsewhere.server):
+            with anyio.fail_after(60):
+                async with Client(f"{elsewhere.server}/mcp") as client, anyio.create_task_group() as tasks:
+                    approved = await client.call_tool(TOOL, ARGUMENTS)
+                    elsewhere.decide, elsewhere.heard = says_nothing, anyio.Event()
+                    tasks.start_soon(call, client)
+                    await elsewhere.heard.wait()
+                    process.send_signal(signal.SIGTERM)
+                    assert await process.wait() == 0
+            assert process.stderr is not None
             said = b"".join([chunk async for chunk in process.stderr]).decode()
-        await process.aclose()
         assert [method for method, _ in made.writes()] == ["DELETE"]
     assert approved.structured_content is not None
     assert approved.structured_content["data"]["deleted"] is True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from anyio.abc import Process
 from connector_mcp.audit.check import verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern
+from tests.end_to_end.faces import INITIALIZE, META, SERVE, http_process, message, modern, post
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.records import audited
 
@@ -29,22 +29,23 @@ ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 CALL: dict[str, Any] = {"name": "vectorize_get_source_connectors", "arguments": {}}
 
 
-async def start(recorder: RecordingServer, state: Path, *arguments: str) -> Process:
-    environ = {
+def environment(recorder: RecordingServer, state: Path) -> dict[str, str]:
+    return {
         "VECTORIZE_API_KEY": "key",
         "VECTORIZE_ORGANIZATION_ID": "org",
         "VECTORIZE_BASE_URL": f"{recorder.origin}/v1",
         "CONNECTOR_MCP_STATE_DIR": str(state),
     }
-    return await anyio.open_process([*SERVE, *arguments], env=environ)
 
 
-async def begin(process: Process, call: dict[str, Any]) -> None:
-    """Shake hands over stdio and make one call, without waiting for its answer."""
+async def begin(recorder: RecordingServer, state: Path, call: dict[str, Any]) -> Process:
+    """Start a server, shake hands over stdio and make one call, without waiting for its answer."""
+    process = await anyio.open_process(SERVE, env=environment(recorder, state))
     assert process.stdin is not None
     initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     for each in (message("initialize", **INITIALIZE), initialized, message("tools/call", 2, **call)):
         await process.stdin.send(json.dumps(each).encode() + b"\n")
+    return process
 
 
 async def all_of(stream: Any) -> str:
@@ -55,9 +56,8 @@ async def all_of(stream: Any) -> str:
 async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: int, status: int, tmp_path: Path) -> None:
     async with recording_server() as recorder:
         recorder.silent = True
-        process = await start(recorder, tmp_path)
-        await begin(process, CALL)
-        with anyio.fail_after(30):
+        process = await begin(recorder, tmp_path, CALL)
+        with anyio.fail_after(60):
             await recorder.reached.wait()
             process.send_signal(ending)
             assert await process.wait() == status
@@ -72,16 +72,14 @@ async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: in
 async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, status: int, tmp_path: Path) -> None:
     async with recording_server() as recorder:
         recorder.silent = True
-        process = await start(recorder, tmp_path, "--http", "--port", "0")
-        with anyio.fail_after(60):
-            origin = await address(process)
-            async with anyio.create_task_group() as group:
-                group.start_soon(post, origin)
-                await recorder.reached.wait()
-                process.send_signal(ending)
-                assert await process.wait() == status
-        assert await all_of(process.stdout) == ""
-        await process.aclose()
+        async with http_process(environment(recorder, tmp_path)) as (process, origin):
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(call, origin)
+                    await recorder.reached.wait()
+                    process.send_signal(ending)
+                    assert await process.wait() == status
+            assert await all_of(process.stdout) == ""
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
 
 
@@ -90,9 +88,8 @@ async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginnin
     change = {"name": "vectorize_create_source_connector", "arguments": {"connectors": connectors}}
     async with recording_server() as recorder:
         recorder.silent = True
-        process = await start(recorder, tmp_path)
-        await begin(process, change)
-        with anyio.fail_after(30):
+        process = await begin(recorder, tmp_path, change)
+        with anyio.fail_after(60):
             await recorder.reached.wait()
             process.kill()
             assert await process.wait() == -signal.SIGKILL
@@ -105,13 +102,8 @@ async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginnin
     assert record["call_id"] in verdict.notes[0]
 
 
-async def post(origin: str) -> None:
+async def call(origin: str) -> None:
     """One 2026-07-28 call, which never gets its answer."""
-    headers = {"accept": "application/json, text/event-stream", **modern(CALL["name"])}
-    async with httpx.AsyncClient(timeout=60) as client:
-        try:
-            call = message("tools/call", **CALL, _meta=META)
-            answer = await client.post(f"{origin}/mcp", json=call, headers=headers)
-        except httpx.HTTPError:
-            return
-    assert answer.status_code != 400, answer.text
+    with suppress(httpx.HTTPError):
+        answer = await post(origin, message("tools/call", **CALL, _meta=META), **modern(CALL["name"]))
+        assert answer.status_code != 400, answer.text

@@ -18,11 +18,10 @@ from jsonschema import Draft202012Validator
 from mcp.client import Client
 from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult, Tool
 
-from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.transport.mcp.server import build_server
+from tests.end_to_end.faces import attached
 from tests.seeded import add_to_sandbox, confirmation, seeded_arguments
 
 ASK = "create=ask,update=ask,destroy=ask,disclose=ask"
@@ -113,18 +112,16 @@ async def connected(
     state: Path, person: Person
 ) -> AsyncIterator[tuple[Client, dict[str, Tool], dict[str, JsonObject]]]:
     chosen = Settings.load({}, sandbox=True, state_dir=state, toolsets=("all",), policy=ASK, ask_reading_time=0.0)
-    async with open_engine(chosen, {}, "stdio") as engine:
-        server = build_server(engine, request_state_key=await engine.request_state_key())
-        async with Client(server, elicitation_callback=person) as client:
+    async with attached(chosen, elicitation_callback=person) as client:
 
-            async def call(tool: str, arguments: JsonObject) -> Any:
-                result = await client.call_tool(tool, arguments)
-                assert result.structured_content is not None
-                assert not result.is_error, result.structured_content
-                return result.structured_content["data"]
+        async def call(tool: str, arguments: JsonObject) -> Any:
+            result = await client.call_tool(tool, arguments)
+            assert result.structured_content is not None
+            assert not result.is_error, result.structured_content
+            return result.structured_content["data"]
 
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            yield client, tools, await add_to_sandbox(call)
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        yield client, tools, await add_to_sandbox(call)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ call on the other one, and does what it is told, until the connector exists.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,9 +23,8 @@ from click.testing import CliRunner
 from connector_mcp.cli.main import cli
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox.app import Sandbox
-from tests.end_to_end.faces import META, SERVE, address, message, modern, served
+from tests.end_to_end.faces import META, decide, end, http_process, message, modern, post, s3_connectors, served
 from tests.postgres_proxy import PostgresProxy, Request, cut, postgres_proxy, silence
 from tests.postgres_server import PostgresServer, postgres_server
 
@@ -104,13 +102,6 @@ class Scene:
     settled: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while what hits the victim is not over."""
 
-    async def start(self, stack: AsyncExitStack, environ: dict[str, str]) -> tuple[Process, str]:
-        process = await anyio.open_process([*SERVE, "--http", "--port", "0"], stdin=subprocess.DEVNULL, env=environ)
-        await stack.enter_async_context(process)
-        stack.callback(end, process)
-        with anyio.fail_after(60):
-            return process, await address(process)
-
     async def kill(self) -> None:
         assert self.victim is not None
         end(self.victim)
@@ -121,8 +112,7 @@ class Scene:
             return [dict(row) for row in await database.write(lambda tx: tx.execute(sql).all())]
 
     async def decide(self, approval_id: str) -> None:
-        async with aclosing(open_database(Settings.load(own(self.environ)))) as database:
-            await Approvals(database, ttl=600.0).decide(approval_id, True, "operator ops")
+        await decide(Settings.load(own(self.environ)), approval_id)
 
     async def verdict(self) -> list[str]:
         """The problems that a check of the audit log finds."""
@@ -136,11 +126,9 @@ class Scene:
     ) -> None:
         """Let an approved call be hit, and then the agent go on; note what must not be."""
         if self.victim is None or self.victim.returncode is not None:
-            self.victim, self.origin = await self.start(stack, self.victims)
+            self.victim, self.origin = await stack.enter_async_context(http_process(self.victims))
         self.numbers += 1
-        config = {"access-key": "a", "secret-key": "s", "bucket-name": "docs", "archiver": False}
-        connector = {"name": f"connector {self.numbers}", "type": "AWS_S3", "config": config}
-        ask = partial(call, CREATE, {"connectors": [connector]})
+        ask = partial(call, CREATE, s3_connectors(f"connector {self.numbers}"))
         before, decisions, warnings, told = self.upstream.creations, 0, list[str](), list[str]()
 
         for _ in range(TRIES):
@@ -189,20 +177,12 @@ class Scene:
             self.problems.append(f"{label}: {problems}")
 
 
-def end(process: Process) -> None:
-    if process.returncode is None:
-        process.kill()
-
-
 def own(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith("CONNECTOR_MCP_")}
 
 
 async def call(tool: str, arguments: dict[str, Any], origin: str) -> dict[str, Any]:
-    sent = message("tools/call", name=tool, arguments=arguments, _meta=META)
-    accept = {"accept": "application/json, text/event-stream"}
-    async with httpx.AsyncClient(timeout=60) as client:
-        answer = await client.post(f"{origin}/mcp", json=sent, headers=accept | modern(tool))
+    answer = await post(origin, message("tools/call", name=tool, arguments=arguments, _meta=META), **modern(tool))
     assert answer.status_code == 200, answer.text
     return answer.json()["result"]["structuredContent"]
 
@@ -218,10 +198,9 @@ async def scene(
         stack.callback(sandbox.close)
         origin = await stack.enter_async_context(served(upstream))
         common = {name: text for each in platforms for name, text in sandbox.variables(each, origin).items()}
-        common |= {"CONNECTOR_MCP_POLICY": "create=approve", "PYTHONWARNINGS": "error"}
-        common["CONNECTOR_MCP_STATE_DIR"] = str(folder / "state")
+        common |= {"CONNECTOR_MCP_POLICY": "create=approve", "CONNECTOR_MCP_STATE_DIR": str(folder / "state")}
         made = Scene(common | state, common | victims, upstream, "")
-        _, made.other = await made.start(stack, made.environ)
+        _, made.other = await stack.enter_async_context(http_process(made.environ))
         yield made, stack
 
 

@@ -18,8 +18,7 @@ from connector_mcp.composition.http_access import announce_pages, make_access, m
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.sandbox import seed
-from connector_mcp.transport.mcp.server import build_server
-from tests.end_to_end.faces import serving
+from tests.end_to_end.faces import attached, serving
 from tests.end_to_end.leaving import operators_file
 
 pytestmark = pytest.mark.anyio
@@ -127,10 +126,7 @@ async def test_a_server_over_stdio_links_only_to_a_console_that_has_a_public_add
 ) -> None:
     loaded = Settings.load({}, sandbox=True, state_dir=tmp_path, policy="destroy=approve", public_url=public_url,
                            operators_file=operators_file(tmp_path))  # fmt: skip
-    async with (
-        open_engine(loaded, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=b"k" * 32)) as client,
-    ):
+    async with attached(loaded) as client:
         answer = await client.call_tool(*PARKED["a deletion"])
     approval = answer.structured_content["error"]["approval"]
     assert approval.get("page") == (page and page + approval["id"])

@@ -13,10 +13,9 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.transport.mcp.server import build_server
+from tests.end_to_end.faces import attached
 
 pytestmark = pytest.mark.anyio
 
@@ -154,9 +153,7 @@ async def test_every_wrong_call_is_mended_by_its_answer_in_one_step(era: Any, tm
     assert len(WRONG) >= 40
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path, policy="destroy=allow,update=allow,create=allow")
     stuck: dict[str, Any] = {}
-    async with open_engine(settings, {}, "stdio") as engine, Client(
-        build_server(engine, request_state_key=b"k" * 32), mode=era
-    ) as client:  # fmt: skip
+    async with attached(settings, mode=era) as client:
         for what, (tool, arguments) in WRONG.items():
             if not (error := await call(client, tool, arguments)):
                 continue

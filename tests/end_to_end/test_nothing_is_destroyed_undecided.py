@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ import pytest
 from mcp.client import Client
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import FACES, World, client, world
+from tests.end_to_end.faces import FACES, World, client, decide, world
 
 pytestmark = pytest.mark.anyio
 
@@ -29,55 +29,35 @@ SMTP_CONFIG: dict[str, Any] = {
     ],
 }
 
+DELETE, CRAWLER = "vectorize_delete_source_connector", {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
+
 # Tool, arguments, the write that it would make, and a phrase of the sentence that says what it destroys.
 DESTRUCTIVE: list[tuple[str, dict[str, Any], str, str]] = [
-    (
-        "vectorize_delete_source_connector",
-        {"source_connector_id": seed.VECTORIZE_S3},
-        "DELETE",
-        "pipelines that read from it stop ingesting",
-    ),
+    (DELETE, {"source_connector_id": seed.VECTORIZE_S3}, "DELETE", "pipelines that read from it stop ingesting"),
     (
         "vectorize_delete_user_from_source_connector",
         {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER, "user_id": "user_alice"},
-        "DELETE",
-        "Removes user user_alice",
+        "DELETE", "Removes user user_alice",
     ),
     ("logto_delete_connector", {"id": seed.LOGTO_GITHUB}, "DELETE", "cannot be undone"),
     (
         "logto_create_connector",
         {"connector_id": "simple-mail-transfer-protocol", "config": SMTP_CONFIG},
-        "POST",
-        f"(id {seed.LOGTO_SMTP}) with its credentials",
+        "POST", f"(id {seed.LOGTO_SMTP}) with its credentials",
     ),
     (
         "versori_update_connector",
-        {
-            "connector_id": seed.VERSORI_CRM,
-            "replace": True,
-            "name": "Acme CRM",
-            "protocol": "http",
-            "base_url": "https://api.acme.example",
-        },
-        "PUT",
-        "Unsets documentationURL",
+        {"connector_id": seed.VERSORI_CRM, "replace": True, "name": "Acme CRM", "protocol": "http",
+         "base_url": "https://api.acme.example"},
+        "PUT", "Unsets documentationURL",
     ),
-]
+]  # fmt: skip
 
 
 async def call(connected: Client, tool: str, arguments: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
     result = await connected.call_tool(tool, arguments)
     assert isinstance(result.structured_content, dict)
     return result.is_error, result.structured_content
-
-
-async def decide(state: Path, approval: str, *, approve: bool) -> None:
-    """What the operator's command does once the operator has typed the name."""
-    database = SqliteDatabase(state / "records.db")
-    try:
-        await Approvals(database, ttl=3600).decide(approval, approve, "operator", None if approve else "not today")
-    finally:
-        await database.aclose()
 
 
 class Person:
@@ -95,43 +75,46 @@ class Person:
 
 @dataclass
 class Attached:
-    """A client of a server in a world, and the person at the client."""
+    """A client of a server in a world, and the person at the client. The tests of a face share it."""
 
     world: World
     client: Client
     person: Person
+    before: int = 0
 
-    def rename_source(self, name: str) -> None:
-        """Have another hand rename the source at the platform."""
-        objects = self.world.sandbox.world
-        stored = objects.get("vectorize.sources", seed.VECTORIZE_S3)
-        assert stored is not None
-        objects.put("vectorize.sources", seed.VECTORIZE_S3, {**stored, "name": name})
+    def begin(self) -> None:
+        """Forget what was asked and written so far."""
+        self.person.messages.clear()
+        self.before = len(self.world.writes())
 
-    def written(self, before: int = 0) -> list[str]:
-        """The methods of the writes, without so many of the first ones."""
-        return [method for method, _ in self.world.writes()[before:]]
+    def written(self) -> list[str]:
+        """The methods of the writes since then."""
+        return [method for method, _ in self.world.writes()[self.before :]]
 
 
-@pytest.fixture(params=FACES)
-async def without_elicitation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Attached]:
-    async with world(tmp_path) as here, client(request.param, here.environ) as connected:
+@asynccontextmanager
+async def attach(face: str, state: Path, policy: str = "", **options: Any) -> AsyncIterator[tuple[World, Client]]:
+    async with world(state) as here, client(face, here.environ | {"CONNECTOR_MCP_POLICY": policy}, **options) as made:
+        yield here, made
+
+
+@pytest.fixture(scope="module", params=FACES)
+async def without_elicitation(request: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attached]:
+    async with attach(request.param, tmp_path_factory.mktemp("state")) as (here, connected):
         yield Attached(here, connected, Person())
 
 
-@pytest.fixture(params=FACES)
-async def with_elicitation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Attached]:
-    person = Person()
-    async with world(tmp_path) as here:
-        environ = here.environ | {"CONNECTOR_MCP_POLICY": "destroy=ask"}
-        async with client(request.param, environ, elicitation_callback=person) as connected:
-            yield Attached(here, connected, person)
+@pytest.fixture(scope="module", params=FACES)
+async def with_elicitation(request: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attached]:
+    person, state = Person(), tmp_path_factory.mktemp("state")
+    async with attach(request.param, state, "destroy=ask", elicitation_callback=person) as (here, connected):
+        yield Attached(here, connected, person)
 
 
 async def test_without_elicitation_a_destructive_call_runs_once_after_approval(without_elicitation: Attached) -> None:
-    here, connected = without_elicitation.world, without_elicitation.client
+    connected, settings = without_elicitation.client, Settings.load(without_elicitation.world.environ)
     for tool, arguments, method, phrase in DESTRUCTIVE:
-        before = here.writes()
+        without_elicitation.begin()
         failed, content = await call(connected, tool, arguments)
         error = content["error"]
         assert failed, tool
@@ -139,33 +122,31 @@ async def test_without_elicitation_a_destructive_call_runs_once_after_approval(w
         assert phrase in error["effect"]
         identifier = error["approval"]["id"]
         assert f"connector-mcp approvals approve {identifier}" in error["fix"]
-        assert here.writes() == before, "nothing is written before the decision"
 
         failed, content = await call(connected, tool, arguments)
         assert content["error"]["approval"]["id"] == identifier, "the same call waits for the same approval"
-        assert here.writes() == before
+        assert without_elicitation.written() == [], "nothing is written before the decision"
 
-        await decide(here.state, identifier, approve=True)
+        await decide(settings, identifier)
         failed, content = await call(connected, tool, arguments)
         assert not failed, content
-        assert without_elicitation.written(len(before)) == [method]
+        assert without_elicitation.written() == [method]
 
-    tool, arguments, _, _ = DESTRUCTIVE[3]
-    before = here.writes()
-    failed, content = await call(connected, tool, arguments)
+    without_elicitation.begin()
+    failed, content = await call(connected, *DESTRUCTIVE[3][:2])
     assert content["error"]["code"] == "approval_required", "an approval serves once"
-    assert here.writes() == before
+    assert without_elicitation.written() == []
 
 
 async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: Attached) -> None:
-    tool, arguments, _, _ = DESTRUCTIVE[0]
-    connected = without_elicitation.client
-    _, content = await call(connected, tool, arguments)
-    await decide(without_elicitation.world.state, content["error"]["approval"]["id"], approve=False)
-    _, content = await call(connected, tool, arguments)
+    connected, settings = without_elicitation.client, Settings.load(without_elicitation.world.environ)
+    without_elicitation.begin()
+    _, content = await call(connected, DELETE, CRAWLER)
+    await decide(settings, content["error"]["approval"]["id"], approve=False, reason="not today")
+    _, content = await call(connected, DELETE, CRAWLER)
     assert content["error"]["code"] == "refused"
     assert "not today" in content["error"]["message"]
-    _, content = await call(connected, tool, arguments)
+    _, content = await call(connected, DELETE, CRAWLER)
     assert content["error"]["code"] == "approval_required"
     assert without_elicitation.written() == []
 
@@ -176,6 +157,7 @@ def accept(**content: Any) -> ElicitResult:
 
 async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
+    with_elicitation.begin()
     with_elicitation.person.answers = [ElicitResult(action="decline"), ElicitResult(action="cancel")]
     with_elicitation.person.answers += [accept(confirm="product documents"), accept(confirm="Product documents")]
     for expected in ("refused", "approval_required", "confirmation_invalid"):
@@ -190,6 +172,7 @@ async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_e
 
 async def test_losses_that_fit_no_line_are_confirmed_by_the_name(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[4]
+    with_elicitation.begin()
     with_elicitation.person.answers = [accept(confirm=True), accept(confirm="Acme CRM")]
     _, content = await call(with_elicitation.client, tool, arguments)
     assert content["error"]["code"] == "confirmation_invalid"
@@ -201,13 +184,16 @@ async def test_losses_that_fit_no_line_are_confirmed_by_the_name(with_elicitatio
 
 
 async def test_a_target_that_changed_while_the_question_was_open_is_not_touched(with_elicitation: Attached) -> None:
-    tool, arguments, _, _ = DESTRUCTIVE[0]
+    with_elicitation.begin()
+    objects = with_elicitation.world.sandbox.world
+    stored = objects.get("vectorize.sources", seed.VECTORIZE_WEB_CRAWLER)
+    assert stored is not None
 
     def change_and_accept() -> ElicitResult:
-        with_elicitation.rename_source("Something else")
-        return accept(confirm="Product documents")
+        objects.put("vectorize.sources", seed.VECTORIZE_WEB_CRAWLER, {**stored, "name": "Something else"})
+        return accept(confirm=stored["name"])
 
     with_elicitation.person.answers = [change_and_accept]
-    _, content = await call(with_elicitation.client, tool, arguments)
+    _, content = await call(with_elicitation.client, DELETE, CRAWLER)
     assert content["error"]["code"] == "target_changed"
     assert with_elicitation.written() == []

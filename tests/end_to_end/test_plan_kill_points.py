@@ -14,6 +14,7 @@ import pytest
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
+from tests.end_to_end.faces import http_process
 from tests.end_to_end.test_kill_points import TRIES, Hit, Scene, call, nothing, scene
 from tests.provisioning.manifests import SECRETS, sixty_things
 
@@ -63,7 +64,7 @@ async def hit_and_continued(
     Before each request `meanwhile` is awaited. Returns what the agent was told, `"lost"` for a connection that broke.
     """
     if made.victim is None or made.victim.returncode is not None:
-        made.victim, made.origin = await made.start(stack, made.victims)
+        made.victim, made.origin = await stack.enter_async_context(http_process(made.victims))
     planned = await call("plan_connectors", {"manifest": wanted}, made.other)
     plan = {"plan_id": planned["data"]["plan_id"]}
     parked = await call("apply_plan", plan, made.other)

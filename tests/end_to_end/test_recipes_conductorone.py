@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +10,9 @@ import pytest
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.conductorone.sync import QUEUE_SECONDS, SYNC_SECONDS
 from connector_mcp.sandbox.conductorone.wire import LATE_SECONDS
-from tests.end_to_end.recipes import Recipe, recipe
+from tests.end_to_end.recipes import Agent
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("platform", ["conductorone"])]
 
 ALICE, BRUNO = (user["id"] for user in seed.CONDUCTORONE_USERS)
 OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA}
@@ -24,30 +22,12 @@ CONFIG = {"okta_v2_domain": "new.okta.com", "okta_v2_api_token": "okta-token"}
 WRONG = "invalid-token"
 
 
-class Agent:
-    """Checks and starts connectors of ConductorOne in a recipe."""
-
-    def __init__(self, made: Recipe) -> None:
-        self.call, self.refused, self.wait = made.call, made.refused, made.wait
-        self.assert_next_steps_were_taken = made.assert_next_steps_were_taken
-        self._made = made
-
-    async def check(self, identifier: str, within: str = "", kind: str = "connector") -> dict[str, Any]:
-        return await self._made.check("conductorone", identifier, kind, within)
-
-    async def start(self, credential: dict[str, Any]) -> int:
-        """Start a self-hosted connector with a credential, as its operator does; the status of its sign-in."""
-        secret = self._made.secret(credential["clientSecret"])
-        form = {"grant_type": "client_credentials", "client_id": credential["clientId"], "client_secret": secret}
-        async with httpx.AsyncClient() as connector:
-            token_url = f"{self._made.origin}/conductorone/auth/v1/token"
-            return (await connector.post(token_url, data=form)).status_code
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    async with recipe(tmp_path) as made:
-        yield Agent(made)
+async def start(agent: Agent, credential: dict[str, Any]) -> int:
+    """Start a self-hosted connector with a credential, as its operator does; the status of its sign-in."""
+    secret = agent.secret(credential["clientSecret"])
+    form = {"grant_type": "client_credentials", "client_id": credential["clientId"], "client_secret": secret}
+    async with httpx.AsyncClient() as connector:
+        return (await connector.post(f"{agent.origin}/conductorone/auth/v1/token", data=form)).status_code
 
 
 async def register(agent: Agent, config: dict[str, Any]) -> tuple[str, str]:
@@ -65,10 +45,10 @@ async def register(agent: Agent, config: dict[str, Any]) -> tuple[str, str]:
 async def test_an_app_gets_a_connector_that_syncs_until_it_works(agent: Agent) -> None:
     app, connector = await register(agent, CONFIG)
     agent.wait(QUEUE_SECONDS)
-    verdict = await agent.check(connector, app)
+    verdict = await agent.check(connector, within=app)
     assert (verdict["works"], verdict["reason"]) == ("unknown", "A sync is running.")
     agent.wait(SYNC_SECONDS)
-    verdict = await agent.check(connector, app)
+    verdict = await agent.check(connector, within=app)
     assert (verdict["works"], verdict["seen"]["userCount"]) == ("yes", "12")
     agent.assert_next_steps_were_taken(
         "conductorone_create_app", "conductorone_create_connector", "conductorone_force_sync"
@@ -86,7 +66,7 @@ async def test_an_app_gets_a_connector_that_syncs_until_it_works(agent: Agent) -
 async def test_an_app_whose_sync_brings_nothing(agent: Agent, wrong: Any, works: str, reason: str) -> None:
     app, connector = await register(agent, CONFIG | wrong)
     agent.wait(SYNC_SECONDS)
-    verdict = await agent.check(connector, app)
+    verdict = await agent.check(connector, within=app)
     assert verdict["works"] == works
     assert verdict["reason"].startswith(reason)
     rows = await agent.call("find_connectors", platform="conductorone", status="failing")
@@ -106,14 +86,14 @@ async def delegate(agent: Agent) -> tuple[dict[str, str], str]:
 
 async def test_a_person_enters_the_config_of_a_connector(agent: Agent) -> None:
     place, connector = await delegate(agent)
-    verdict = await agent.check(connector, place["app_id"])
+    verdict = await agent.check(connector, within=place["app_id"])
     assert (verdict["works"], verdict["reason"]) == ("no", "It has no config yet.")
     await agent.call("conductorone_update_connector", app_id=place["app_id"], id=connector, config=CONFIG)
-    verdict = await agent.check(connector, place["app_id"])
+    verdict = await agent.check(connector, within=place["app_id"])
     assert (verdict["works"], verdict["reason"]) == ("no", "It has never synced.")
     await agent.call("conductorone_force_sync", **place)
     agent.wait(SYNC_SECONDS)
-    assert (await agent.check(connector, place["app_id"]))["works"] == "yes"
+    assert (await agent.check(connector, within=place["app_id"]))["works"] == "yes"
     agent.assert_next_steps_were_taken("conductorone_create_delegated_connector", "conductorone_force_sync")
 
 
@@ -121,7 +101,7 @@ async def test_a_connector_without_config_cannot_sync(agent: Agent) -> None:
     place, connector = await delegate(agent)
     error = await agent.refused("conductorone_force_sync", **place)
     assert "not configured" in str(error["upstream"])
-    assert (await agent.check(connector, place["app_id"]))["works"] == "no"
+    assert (await agent.check(connector, within=place["app_id"]))["works"] == "no"
 
 
 async def host(agent: Agent) -> tuple[dict[str, str], dict[str, Any]]:
@@ -136,12 +116,12 @@ async def host(agent: Agent) -> tuple[dict[str, str], dict[str, Any]]:
 
 async def test_a_self_hosted_connector_starts_with_a_credential_that_only_the_secret_store_has(agent: Agent) -> None:
     place, credential = await host(agent)
-    assert (await agent.check(place["connector_id"], place["app_id"]))["reason"] == "It has never synced."
-    assert await agent.start(credential) == 200
+    assert (await agent.check(place["connector_id"], within=place["app_id"]))["reason"] == "It has never synced."
+    assert await start(agent, credential) == 200
     read = await agent.call("conductorone_get_credentials", **place, credential_id=credential["id"])
     assert read["lastUsedAt"]
     agent.wait(SYNC_SECONDS)
-    assert (await agent.check(place["connector_id"], place["app_id"]))["works"] == "yes"
+    assert (await agent.check(place["connector_id"], within=place["app_id"]))["works"] == "yes"
     agent.assert_next_steps_were_taken(
         "conductorone_create_app", "conductorone_create_delegated_connector", "conductorone_rotate_credential"
     )
@@ -150,8 +130,8 @@ async def test_a_self_hosted_connector_starts_with_a_credential_that_only_the_se
 async def test_a_self_hosted_connector_does_not_start_with_a_revoked_credential(agent: Agent) -> None:
     place, credential = await host(agent)
     await agent.call("conductorone_revoke_credential", **place, credential_id=credential["id"])
-    assert await agent.start(credential) == 401
-    verdict = await agent.check(place["connector_id"], place["app_id"])
+    assert await start(agent, credential) == 401
+    verdict = await agent.check(place["connector_id"], within=place["app_id"])
     assert (verdict["works"], verdict["reason"]) == ("no", "It has never synced.")
     assert "conductorone_rotate_credential" in verdict["next"]
 
@@ -164,7 +144,7 @@ async def test_a_connector_is_paused_and_resumed(agent: Agent) -> None:
     assert (await agent.refused("conductorone_force_sync", **OKTA))["code"] == "invalid_arguments"
     await agent.call("conductorone_resume_sync", **OKTA)
     agent.wait(SYNC_SECONDS)
-    assert (await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID))["works"] == "yes"
+    assert (await agent.check(seed.CONDUCTORONE_OKTA, within=seed.CONDUCTORONE_APP_ID))["works"] == "yes"
     agent.assert_next_steps_were_taken("conductorone_pause_sync", "conductorone_resume_sync")
 
 
@@ -172,11 +152,11 @@ async def test_a_connector_is_paused_and_resumed(agent: Agent) -> None:
 async def test_a_credential_is_rotated(agent: Agent, secret: str, works: str) -> None:
     place = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
     await agent.call("conductorone_update_connector", **place, config={"okta_v2_api_token": secret})
-    verdict = await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID)
+    verdict = await agent.check(seed.CONDUCTORONE_OKTA, within=seed.CONDUCTORONE_APP_ID)
     assert (verdict["works"], "conductorone_force_sync" in verdict["next"]) == ("unknown", True)
     await agent.call("conductorone_force_sync", **OKTA)
     agent.wait(SYNC_SECONDS)
-    assert (await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID))["works"] == works
+    assert (await agent.check(seed.CONDUCTORONE_OKTA, within=seed.CONDUCTORONE_APP_ID))["works"] == works
     agent.assert_next_steps_were_taken("conductorone_force_sync")
 
 
@@ -204,5 +184,5 @@ async def test_a_user_who_does_not_exist_cannot_be_an_owner(agent: Agent) -> Non
 async def test_a_connector_that_is_deleted_does_not_work(agent: Agent) -> None:
     place = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
     await agent.call("conductorone_delete_connector", **place)
-    verdict = await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID)
+    verdict = await agent.check(seed.CONDUCTORONE_OKTA, within=seed.CONDUCTORONE_APP_ID)
     assert (verdict["works"], verdict["reason"]) == ("no", "It was deleted.")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.versori.projects import DEPLOY_SECONDS
-from tests.end_to_end.recipes import Recipe, recipe
+from tests.end_to_end.recipes import Agent
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("platform", ["versori"])]
 
 KEY: dict[str, Any] = {
     "type": "api-key",
@@ -23,24 +21,6 @@ WRONG = "invalid-key"
 
 def credentials(secret: str) -> list[dict[str, Any]]:
     return [{"auth_scheme_config": KEY, "type": "string", "data": {"value": secret}}]
-
-
-class Agent:
-    """Checks things of Versori in a recipe."""
-
-    def __init__(self, made: Recipe) -> None:
-        self.call, self.refused, self.wait = made.call, made.refused, made.wait
-        self.assert_next_steps_were_taken = made.assert_next_steps_were_taken
-        self._made = made
-
-    async def check(self, kind: str, identifier: str, within: str = "") -> dict[str, Any]:
-        return await self._made.check("versori", identifier, kind, within)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    async with recipe(tmp_path) as made:
-        yield Agent(made)
 
 
 async def connect_a_system(agent: Agent, secret: str) -> str:
@@ -76,7 +56,7 @@ async def connect_a_system(agent: Agent, secret: str) -> str:
 
 
 async def test_a_system_is_connected_until_it_works(agent: Agent) -> None:
-    verdict = await agent.check("connection", await connect_a_system(agent, "acme-key"))
+    verdict = await agent.check(await connect_a_system(agent, "acme-key"), "connection")
     assert verdict["works"] == "yes"
     assert verdict["seen"]["status"] == "running"
     agent.assert_next_steps_were_taken(
@@ -85,7 +65,7 @@ async def test_a_system_is_connected_until_it_works(agent: Agent) -> None:
 
 
 async def test_a_connection_with_a_wrong_key_does_not_work(agent: Agent) -> None:
-    verdict = await agent.check("connection", await connect_a_system(agent, WRONG))
+    verdict = await agent.check(await connect_a_system(agent, WRONG), "connection")
     assert verdict["works"] == "no"
     assert "credentials" in verdict["reason"]
     assert "versori_update_connection" in verdict["next"]
@@ -126,14 +106,14 @@ async def activate_a_customer(agent: Agent, *, active: bool) -> dict[str, Any]:
 
 async def test_a_customer_is_connected_until_it_works(agent: Agent) -> None:
     activation = await activate_a_customer(agent, active=True)
-    verdict = await agent.check("activation", activation["id"], activation["within"])
+    verdict = await agent.check(activation["id"], "activation", activation["within"])
     assert verdict["works"] == "yes"
     agent.assert_next_steps_were_taken("versori_create_end_user", "versori_create_connection")
 
 
 async def test_a_customer_who_is_not_active_does_not_work(agent: Agent) -> None:
     connection = await activate_a_customer(agent, active=False)
-    verdict = await agent.check("connection", connection["id"])
+    verdict = await agent.check(connection["id"], "connection")
     assert (verdict["works"], verdict["next"]) == ("no", "Activate them: versori_activate_user.")
 
 
@@ -145,7 +125,7 @@ async def test_a_setting_of_a_customer_is_changed(agent: Agent) -> None:
     values = {"variables": {"channel_id": "other"}}
     changed = await agent.call("versori_set_dynamic_variables", **SHOP, activation_id=activation["id"], **values)
     assert changed == {"dynamicVariables": {"channel_id": "other"}}
-    verdict = await agent.check("activation", activation["id"], seed.VERSORI_STOREFRONT_PRODUCTION)
+    verdict = await agent.check(activation["id"], "activation", seed.VERSORI_STOREFRONT_PRODUCTION)
     assert verdict["works"] == "yes"
 
 
@@ -165,7 +145,7 @@ async def test_a_credential_is_rotated(agent: Agent, secret: str, works: str) ->
     again = await agent.call("versori_get_connection", connection_id=stored["id"])
     assert again["name"] == stored["name"]
     assert again["credentials"][0]["credential"]["id"] == stored["credentials"][0]["credential"]["id"]
-    assert (await agent.check("connection", stored["id"]))["works"] == works
+    assert (await agent.check(stored["id"], "connection"))["works"] == works
     agent.assert_next_steps_were_taken()
 
 
@@ -173,10 +153,10 @@ async def test_a_customer_leaves_and_the_environment_works_on(agent: Agent) -> N
     at = {**SHOP, "activation_id": seed.VERSORI_ACTIVATION}
     await agent.call("versori_delete_activation", **at)
     (connection,) = await agent.call("versori_list_connections", end_user_id=seed.VERSORI_END_USER)
-    assert (await agent.check("connection", connection["id"]))["works"] == "no"
+    assert (await agent.check(connection["id"], "connection"))["works"] == "no"
     await agent.call("versori_delete_connection", connection_id=connection["id"])
     assert await agent.call("versori_list_user_activations", **SHOP, external_user_id="merchant-1") == []
-    verdict = await agent.check("environment", seed.VERSORI_STOREFRONT_PRODUCTION)
+    verdict = await agent.check(seed.VERSORI_STOREFRONT_PRODUCTION, "environment")
     assert verdict["works"] == "yes"
 
 
@@ -194,10 +174,10 @@ async def deploy(agent: Agent, version: str) -> dict[str, Any]:
         version_id=version,
         project_env="production",
     )
-    verdict = await agent.check("environment", seed.VERSORI_PRODUCTION)
+    verdict = await agent.check(seed.VERSORI_PRODUCTION, "environment")
     assert (verdict["works"], verdict["seen"]["status"]) == ("unknown", "draft")
     agent.wait(DEPLOY_SECONDS)
-    return await agent.check("environment", seed.VERSORI_PRODUCTION)
+    return await agent.check(seed.VERSORI_PRODUCTION, "environment")
 
 
 async def test_a_stored_version_is_made_live(agent: Agent) -> None:

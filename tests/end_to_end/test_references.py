@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from connector_mcp.composition.storage import open_database
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
-from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import stdio
+from tests.end_to_end.faces import decide, stdio
 from tests.end_to_end.recording import RecordingServer, environment, recording_server, wire_file
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
 from tests.records import audited
@@ -34,6 +35,7 @@ IN_ENVIRONMENT["GOOGLE"] = ACCOUNT
 IN_DIRECTORY = {"smtp.pass": f"{MARK}-smtp", "okta-token": f"{MARK}-okta"}
 IN_STORE = {"drive-refresh": f"{MARK}-refresh", "GITHUB": f"{MARK}-github"}
 
+CREATE = "vectorize_create_source_connector"
 SMTP_FACTORY = "simple-mail-transfer-protocol"
 SMTP_PASS = "secret://smtp.pass"
 SMTP = SMTP_CONFIG | {"auth": {"type": "login", "user": "u", "pass": SMTP_PASS}}
@@ -43,40 +45,24 @@ CRM = "/api/connect/v1/o/org%202/connectors/v1"
 OKTA = "/api/v1/apps/app%201/connectors/c1"
 
 SESSION: list[tuple[str, dict[str, Any]]] = [
-    (
-        "vectorize_create_source_connector",
-        {
-            "connectors": [
-                {"name": "s3", "type": "AWS_S3", "config": S3},
-                {
-                    "name": "gcs",
-                    "type": "GCS",
-                    "config": {"service-account-json": "secret://GOOGLE", "bucket-name": "b"},
-                },
-            ]
-        },
-    ),
-    (
-        "vectorize_add_user_to_source_connector",
-        {
-            "source_connector_id": "drive",
-            "user_id": "user_new",
-            "selected_files": {"f": {"name": "n", "mimeType": "m"}},
-            "refresh_token": "secret://drive-refresh",
-        },
-    ),
+    (CREATE, {"connectors": [
+        {"name": "s3", "type": "AWS_S3", "config": S3},
+        {"name": "gcs", "type": "GCS", "config": {"service-account-json": "secret://GOOGLE", "bucket-name": "b"}},
+    ]}),
+    ("vectorize_add_user_to_source_connector", {
+        "source_connector_id": "drive", "user_id": "user_new", "selected_files": {"f": {"name": "n", "mimeType": "m"}},
+        "refresh_token": "secret://drive-refresh",
+    }),
     ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": SMTP}),
     ("logto_create_connector_test", {"factory_id": SMTP_FACTORY, "email": "a@example.com", "config": SMTP}),
     ("logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}),
-    (
-        "versori_update_connector",
-        {"connector_id": "v1", "connection_variables": [REGION, {"name": "crm_token", "value": "secret://CRM_TOKEN"}]},
-    ),
-    (
-        "conductorone_update_connector",
-        {"app_id": "app 1", "id": "c1", "config": {"okta_v2_api_token": "secret://okta-token"}},
-    ),
-]
+    ("versori_update_connector", {
+        "connector_id": "v1", "connection_variables": [REGION, {"name": "crm_token", "value": "secret://CRM_TOKEN"}],
+    }),
+    ("conductorone_update_connector", {
+        "app_id": "app 1", "id": "c1", "config": {"okta_v2_api_token": "secret://okta-token"},
+    }),
+]  # fmt: skip
 
 
 def s3(**changed: Any) -> dict[str, Any]:
@@ -90,7 +76,7 @@ def github(secret: str, client: str = "i") -> dict[str, Any]:
 S3_SECRET_KEY = "connectors[0].config.secret-key"
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     # Limited to another platform; and to another field.
-    ("vectorize_create_source_connector", s3(config=S3 | {"secret-key": "secret://GITHUB"}), S3_SECRET_KEY),
+    (CREATE, s3(config=S3 | {"secret-key": "secret://GITHUB"}), S3_SECRET_KEY),
     ("logto_create_connector", github("secret://FIELD"), "config.clientSecret"),
     # Not stored, malformed, with text around it, a key that was pasted as a name.
     ("logto_create_connector", github("secret://GITHUP"), "config.clientSecret"),
@@ -99,7 +85,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("logto_create_connector", github("secret://AKIAABCDEFGHIJKLMNOP"), "config.clientSecret"),
     # In a field that is not secret, a name, a path, a query, and an argument of a read.
     ("logto_create_connector", github("secret://GITHUB", client="secret://GITHUB"), "config.clientId"),
-    ("vectorize_create_source_connector", s3(name="secret://S3_SECRET"), "connectors[0].name"),
+    (CREATE, s3(name="secret://S3_SECRET"), "connectors[0].name"),
     ("vectorize_delete_source_connector", {"source_connector_id": "secret://S3_SECRET"}, "source_connector_id"),
     ("logto_get_connector", {"id": "secret://GITHUB"}, "id"),
     ("logto_list_connectors", {"target": "secret://GITHUB"}, "target"),
@@ -108,8 +94,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": {"secret://GITHUB": "x"}}, "config"),
     ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": SMTP | {"auth": SMTP_PASS}}, "config.auth"),
     # A value that its field does not take: white space around it.
-    ("vectorize_create_source_connector", s3(config=S3 | {"secret-key": "secret://SPACED"}), S3_SECRET_KEY),
+    (CREATE, s3(config=S3 | {"secret-key": "secret://SPACED"}), S3_SECRET_KEY),
 ]
+
+
+MISPLACED: list[tuple[str, dict[str, Any]]] = [
+    # A secret under a wrong key, beside the list, in place of an id, for an unknown target, and by value.
+    (CREATE, {"connectors": [{"name": "s3", "type": "AWS_S3", "config": {"secretkey": f"{MARK}-misspelt"}}]}),
+    (CREATE, {"connectors": [], "secret-key": f"{MARK}-misplaced"}),
+    ("vectorize_get_source_connector", {"source_connector_id": {"token": f"{MARK}-object"}}),
+    ("conductorone_update_connector", {"app_id": "a", "id": "b", "config": {"api_token": f"{MARK}-unknown-target"}}),
+    ("logto_create_connector_test", {
+        "factory_id": "http-sms", "email": "a@example.com",
+        "config": {"endpoint": "https://sms.example", "authorization": f"Bearer {MARK}-sms"},
+    }),
+]  # fmt: skip
 
 
 @dataclass
@@ -201,7 +200,9 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
             content = await here.call(tool, arguments)
             assert "error" not in content, content
             assert "clear text" not in json.dumps(content)
-        bodies = here.sent
+        bodies, audit = here.sent, here.audit
+        for tool, arguments in MISPLACED:
+            assert "error" in await here.call(tool, arguments), tool
     assert bodies[0]["config"]["access-key"] == f"{MARK}-access"
     assert bodies[0]["config"]["secret-key"] == f"{MARK}-secret"
     assert bodies[1]["config"]["service-account-json"] == ACCOUNT
@@ -215,9 +216,9 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
     assert bodies[7]["connector"]["config"]["configuration"]["okta_v2_api_token"] == {"stringValue": f"{MARK}-okta"}
     assert_nothing_left(here)
     assert "DEBUG connector_mcp" in (tmp_path / "stderr.log").read_text()
-    arguments = here.audit[0]["arguments"]
+    arguments = audit[0]["arguments"]
     assert arguments["connectors"][0]["config"]["secret-key"] == "secret://S3_SECRET"
-    assert all(record["outcome"] == "ok" for record in here.audit if record["phase"] == "ended")
+    assert all(record["outcome"] == "ok" for record in audit if record["phase"] == "ended")
 
 
 async def test_a_forbidden_reference_is_refused_before_anything_is_changed_and_audited(tmp_path: Path) -> None:
@@ -243,12 +244,11 @@ async def test_an_approval_of_a_reference_survives_a_change_of_its_value(tmp_pat
         parked = (await here.call(tool, arguments))["error"]
         assert parked["code"] == "approval_required"
         here.store.put("GITHUB", f"{MARK}-rotated", SecretLimits(platforms=("logto",)))
-        database = SqliteDatabase(tmp_path / "state" / "records.db")
-        queue = Approvals(database, ttl=3600.0)
-        waiting = await queue.get(parked["approval"]["id"])
+        settings = Settings.load({}, state_dir=tmp_path / "state")
+        async with aclosing(open_database(settings)) as database:
+            waiting = await Approvals(database, ttl=3600.0).get(parked["approval"]["id"])
         assert waiting.arguments["config"] == {"clientSecret": "secret://GITHUB"}
-        await queue.decide(waiting.id, True, "operator")
-        await database.aclose()
+        await decide(settings, waiting.id)
         done = await here.call(tool, arguments)
         assert "error" not in done
         assert here.sent[-1]["config"]["clientSecret"] == f"{MARK}-rotated"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,20 @@ from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from tests.end_to_end.faces import INITIALIZE, META, PLATFORMS, SERVE, address, message, modern, served
+from tests.end_to_end.faces import (
+    INITIALIZE,
+    META,
+    all_variables,
+    decide,
+    http_process,
+    message,
+    modern,
+    post,
+    s3_connectors,
+    served,
+)
 from tests.end_to_end.test_request_state import never
 from tests.postgres_server import PostgresFixture, postgres_server
 
@@ -72,21 +81,15 @@ class Replicas:
     processes: list[Process] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
 
-    async def start(self, port: str = "0") -> Process:
-        command = [*SERVE, "--http", "--port", port]
-        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, env=self.environ)
-        self.processes.append(await self.stack.enter_async_context(process))
-        self.stack.callback(end, process)
-        return process
+    async def start(self, port: str = "0") -> str:
+        process, origin = await self.stack.enter_async_context(http_process(self.environ, "--port", port))
+        self.processes.append(process)
+        return origin
 
     @asynccontextmanager
     async def clients(self, **options: Any) -> AsyncIterator[list[Client]]:
         async with AsyncExitStack() as stack:
             yield [await stack.enter_async_context(Client(f"{origin}/mcp", **options)) for origin in self.origins]
-
-    async def decide(self, approval_id: str) -> None:
-        async with aclosing(open_database(self.settings)) as database:
-            await Approvals(database, ttl=60.0).decide(approval_id, True, "operator ops")
 
     async def verdict(self) -> tuple[CheckReport, list[dict[str, Any]]]:
         def check() -> tuple[CheckReport, list[dict[str, Any]]]:
@@ -106,32 +109,11 @@ async def replicas(url: str, folder: Path, policy: str, **settings: str) -> Asyn
         origin = await stack.enter_async_context(served(upstream))
         stack.callback(upstream.release.set)
         environ = {"CONNECTOR_MCP_STATE": url, "CONNECTOR_MCP_POLICY": policy, **settings}
-        for platform in PLATFORMS:
-            environ |= sandbox.variables(platform, origin)
-        environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "PYTHONWARNINGS": "error"}
-        environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
+        environ |= all_variables(sandbox, origin)
+        environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
         running = Replicas(stack, environ, upstream, Settings.load({"CONNECTOR_MCP_STATE": url}))
-        for _ in range(3):
-            await running.start()
-        with anyio.fail_after(60):
-            running.origins = [await address(process) for process in running.processes]
+        running.origins = [await running.start() for _ in range(3)]
         yield running
-
-
-def connectors(name: str) -> dict[str, Any]:
-    config = {"access-key": "a", "secret-key": "s", "bucket-name": "docs", "archiver": False}
-    return {"connectors": [{"name": name, "type": "AWS_S3", "config": config}]}
-
-
-def end(process: Process) -> None:
-    if process.returncode is None:
-        process.kill()
-
-
-async def post(origin: str, sent: dict[str, Any], **headers: str) -> httpx.Response:
-    accept = {"accept": "application/json, text/event-stream"}
-    async with httpx.AsyncClient(timeout=60) as client:
-        return await client.post(f"{origin}/mcp", json=sent, headers=accept | headers)
 
 
 def code(result: CallToolResult) -> str:
@@ -179,11 +161,11 @@ async def test_an_approved_call_runs_once_of_fifty_repeats_over_all_replicas_twe
     rounds = 20
     async with replicas(postgres.url, tmp_path, "create=approve") as running, running.clients() as clients:
         for number in range(rounds):
-            made = connectors(f"name {number}")
+            made = s3_connectors(f"name {number}")
             parked = await clients[0].call_tool(CREATE, made)
             assert code(parked) == "approval_required"
             assert parked.structured_content is not None
-            await running.decide(parked.structured_content["error"]["approval"]["id"])
+            await decide(running.settings, parked.structured_content["error"]["approval"]["id"])
             running.upstream.hold, running.upstream.release = True, anyio.Event()
             outcomes: list[str] = []
 
@@ -219,7 +201,7 @@ async def test_while_the_database_is_away_reads_go_on_and_afterwards_everything_
                 assert code(refused) == "store_unavailable"
             assert running.upstream.writes == []
             server.start()
-            await running.decide(parked.structured_content["error"]["approval"]["id"])
+            await decide(running.settings, parked.structured_content["error"]["approval"]["id"])
             with anyio.fail_after(30):
                 while (outcome := code(await clients[1].call_tool(DELETE, S3))) == "store_unavailable":
                     pass
@@ -256,7 +238,7 @@ async def test_a_rolling_restart_loses_no_call(postgres: PostgresFixture, tmp_pa
             number = worker
             while not done.is_set():
                 number += 8
-                tool, arguments = (READ, {}) if number % 2 else (CREATE, connectors(f"name {number}"))
+                tool, arguments = (READ, {}) if number % 2 else (CREATE, s3_connectors(f"name {number}"))
                 call = message("tools/call", name=tool, arguments=arguments, _meta=META)
                 for attempt in range(3):
                     try:
@@ -279,7 +261,7 @@ async def test_a_rolling_restart_loses_no_call(postgres: PostgresFixture, tmp_pa
             for index, process in enumerate(list(running.processes)):
                 process.terminate()
                 assert await process.wait() == 0
-                await address(await running.start(running.origins[index].rpartition(":")[2]))
+                await running.start(running.origins[index].rpartition(":")[2])
             done.set()
         assert not lost, "\n".join(lost)
         assert answered > 100

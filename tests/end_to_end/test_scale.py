@@ -22,8 +22,9 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.state.keys import secret_key
+from tests.end_to_end.faces import s3_connectors
 from tests.end_to_end.leaving import Watching, operator, operators_file
-from tests.end_to_end.test_replicas import CREATE, READ, connectors
+from tests.end_to_end.test_replicas import CREATE, READ
 from tests.engine.conftest import FakeCaller
 from tests.postgres_server import PostgresFixture
 
@@ -75,7 +76,7 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
     ):
 
         async def park() -> str:
-            result = await engine.call(CREATE, connectors(f"connector {next(numbers)}"), FakeCaller())
+            result = await engine.call(CREATE, s3_connectors(f"connector {next(numbers)}"), FakeCaller())
             return result.content["error"]["approval"]["id"]
 
         async def decide() -> None:

@@ -7,10 +7,9 @@ import json
 import re
 import resource
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import aclosing, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from connector_mcp.audit.check import verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern, served
-from tests.end_to_end.test_ending import audited
-from tests.end_to_end.test_replicas import end, post
+from tests.end_to_end.faces import INITIALIZE, META, http_process, message, modern, post, served
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -78,20 +76,6 @@ class SlowUpstream:
         await self.sandbox.app()(scope, replayed, send)
 
 
-@asynccontextmanager
-async def server(environ: dict[str, str], *arguments: str) -> AsyncIterator[tuple[Process, str]]:
-    command = [*SERVE, "--http", "--port", "0", *arguments]
-    environ = {"PYTHONWARNINGS": "error", **environ}
-    async with (
-        await anyio.open_process(command, stdin=subprocess.DEVNULL, env=environ) as process,
-        AsyncExitStack() as stack,
-    ):
-        stack.callback(end, process)
-        with anyio.fail_after(60):
-            origin = await address(process)
-        yield process, origin
-
-
 def creation(name: str, **extra: Any) -> dict[str, Any]:
     arguments = {"connectors": [{"name": name, "type": "FILE_UPLOAD"}]}
     return message("tools/call", NAMES.index(name) + 2, name=CREATE, arguments=arguments, **extra)
@@ -113,7 +97,7 @@ async def test_a_server_that_is_told_to_end_answers_the_calls_that_finish_and_lo
     answers: dict[str, str] = {}
     async with served(upstream) as platform:
         environ = sandbox.variables("vectorize", platform) | {"CONNECTOR_MCP_STATE_DIR": str(tmp_path)}
-        async with server(environ) as (process, origin):
+        async with http_process(environ) as (process, origin):
             begun = await post(origin, message("initialize", **INITIALIZE))
             legacy = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
             await post(origin, {"jsonrpc": "2.0", "method": "notifications/initialized"}, **legacy)
@@ -230,7 +214,7 @@ async def test_beside_two_thousand_idle_streams_others_are_served_and_memory_is_
     with open_files(STREAMS + 500) as allowed:
         many = min(STREAMS, (allowed - 300) // 100 * 100)
         assert many >= FEWEST_STREAMS
-        async with server(environ, "--sandbox") as (process, origin), aclosing(Streams(origin)) as streams:
+        async with http_process(environ, "--sandbox") as (process, origin), aclosing(Streams(origin)) as streams:
             before, unused = resident_bytes(process), open_of(process)
             with anyio.fail_after(240):
                 await streams.open(many)

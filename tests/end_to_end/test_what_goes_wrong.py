@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.transport.mcp.server import build_server
+from tests.end_to_end.faces import attached
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +36,7 @@ def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         sandbox = Sandbox(faults=faults)
         monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
         loaded = Settings.load({}, sandbox=True, state_dir=tmp_path, **settings)
-        server = partial(build_server, request_state_key=b"k" * 32)
-        async with assemble.open_engine(loaded, {}, "stdio") as engine, Client(server(engine)) as client:
+        async with attached(loaded) as client:
             yield client, sandbox
 
     return connect

@@ -22,6 +22,7 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.tool import Tool, tool_of
+from tests.for_each import for_each
 
 OPERATIONS = catalog()
 SECRET = "hunter2-Zq9xT7mK4wP2"
@@ -78,13 +79,13 @@ def texts(issue: Issue) -> str:
     return json.dumps(issue.as_dict(), ensure_ascii=False)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@for_each("name", OPERATIONS)
 def test_the_example_of_every_operation_parses_and_is_what_is_sent(name: str) -> None:
     given_back = parse(name, OPERATIONS[name].example).model_dump(by_alias=True, exclude_unset=True)
     assert {key: value for key, value in given_back.items() if key not in TENANTS} == OPERATIONS[name].example
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@for_each("name", OPERATIONS)
 def test_every_argument_as_the_text_of_its_json_means_the_same(name: str) -> None:
     arguments = OPERATIONS[name].example
     spelt = {key: value if isinstance(value, str) else json.dumps(value) for key, value in arguments.items()}
@@ -261,7 +262,7 @@ def test_the_tenant_is_an_argument_only_where_nothing_fixes_it(fixed: bool) -> N
         assert (issue.path, issue.got) == ("organization_id", "nothing")
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@for_each("name", OPERATIONS)
 def test_a_null_that_the_schema_does_not_allow_counts_as_not_given(name: str) -> None:
     properties, required = tool(name).input_schema["properties"], tool(name).input_schema.get("required", ())
     nulls = {argument: None for argument in properties if argument not in required}
@@ -307,7 +308,7 @@ def test_a_key_that_may_be_a_credential_is_never_repeated(key: str) -> None:
         assert all(json.dumps(key, ensure_ascii=False)[1:-1] not in texts(issue) for issue in issues)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@for_each("name", OPERATIONS)
 def test_no_string_and_no_long_number_is_repeated_by_any_error(name: str) -> None:
     properties = tool(name).input_schema["properties"]
     told = ""

@@ -16,6 +16,7 @@ from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import BenchMaker, FakeCaller
+from tests.for_each import for_each
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +126,7 @@ async def test_a_read_never_reports_an_undocumented_answer_as_data(
         assert result.content["error"]["code"] == "malformed_answer", odd
 
 
-@pytest.mark.parametrize("name", WRITES)
+@for_each("name", WRITES)
 def test_a_change_is_not_confirmed_by_a_body_of_another_kind(name: str) -> None:
     kind = OPERATIONS[name]
     given = {field: "x" for field in kind.model_fields if field.startswith("organi")} | arguments(name)

@@ -32,6 +32,7 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.logto.connectors import ConnectorRecord
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.tool import tool_of
+from tests.for_each import for_each
 
 OPERATIONS = catalog()
 TENANT = {"organization_id": "o", "organisation_id": "o"}
@@ -159,7 +160,7 @@ def test_members_of_an_undocumented_type_are_moved_out_of_the_way() -> None:
     assert len(meta.warnings) == 1
 
 
-@pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if o.on is not None])
+@for_each("name", [n for n, o in OPERATIONS.items() if o.on is not None])
 @pytest.mark.parametrize("odd", [None, "text", 5, True, [], [None, "x", [1]], {}, {"id": [5]}], ids=repr)
 def test_every_answer_of_a_platform_gives_a_conforming_result(name: str, odd: Any) -> None:
     made = OPERATIONS[name].model_construct(**{"limit": 2} if "limit" in OPERATIONS[name].model_fields else {})

@@ -19,6 +19,7 @@ from connector_mcp.operations.connector_types import (
     connector_types,
     example,
 )
+from tests.for_each import for_each
 from tests.operations.hooks import describe
 
 PLATFORMS = {"vectorize": 48, "logto": 57, "conductorone": 148, "versori": 27}
@@ -78,7 +79,7 @@ EVERY_TYPE += [
     replace(entry, type=f"{entry.type} in a pipeline", config=entry.traits["pipeline_config"])
     for entry in connector_types("vectorize").values()
 ]
-every_type = pytest.mark.parametrize("entry", EVERY_TYPE, ids=lambda entry: f"{entry.platform}:{entry.type}")
+every_type = for_each("entry", EVERY_TYPE, ids=lambda entry: f"{entry.platform}:{entry.type}")
 
 
 def known(platform: str, type_id: str) -> ConnectorType:

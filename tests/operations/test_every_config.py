@@ -17,6 +17,7 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from connector_mcp.operations.logto.connectors import UpdateConnector
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.update import without_vacant
+from tests.for_each import for_each
 from tests.operations.configs import (
     CATALOG,
     LOGTO,
@@ -39,8 +40,8 @@ from tests.operations.hooks import issues
 WORDS = re.compile(r"[A-Za-z]{4,30}(-[A-Za-z]+)*")
 EVERY = [*LOGTO, *SSO, *VECTORIZE, *PIPELINES, *SELECTIONS, *VERSORI, *CATALOG]
 named = {"ids": lambda kind: kind.type}
-every_kind = pytest.mark.parametrize("kind", EVERY, **named)
-every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
+every_kind = for_each("kind", EVERY, **named)
+every_factory = for_each("kind", LOGTO, **named)
 TYPE_WORDS = {
     "string": "a string",
     "boolean": "true or false",

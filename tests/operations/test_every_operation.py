@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator
 
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -16,6 +15,7 @@ from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
+from tests.for_each import for_each
 from tests.operations.hooks import issues
 from tools.pages import size
 
@@ -42,7 +42,7 @@ TAKEN_BY_ALL = {
 """The keywords that the strictest clients' schema classes have, such as those of Gemini."""
 FILLERS = {"the", "of", "a", "an"}
 
-every_operation = pytest.mark.parametrize("name", OPERATIONS)
+every_operation = for_each("name", OPERATIONS)
 
 
 def tool(name: str) -> Tool:

@@ -25,7 +25,7 @@ from connector_mcp.operations.update import (
     without_vacant,
 )
 
-THOROUGH = 4 if os.environ.get("CI") else 1
+THOROUGH = 10 if os.environ.get("CI") else 1
 """CI takes the time to look at more examples of each update."""
 UPDATES = {name: kind for name, kind in catalog().items() if issubclass(kind, UpdateOperation)}
 
@@ -147,7 +147,7 @@ def covered(path: tuple[str, ...], losses: tuple[Loss, ...]) -> bool:
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=25 * THOROUGH, deadline=None)
+@settings(max_examples=10 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
@@ -177,7 +177,7 @@ def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, da
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=13 * THOROUGH, deadline=None)
+@settings(max_examples=6 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_the_plan_says_what_the_target_will_be(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
@@ -191,7 +191,7 @@ def test_the_plan_says_what_the_target_will_be(name: str, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=5 * THOROUGH, deadline=None)
+@settings(max_examples=3 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_without_the_target_nothing_is_lost_and_the_plan_still_holds(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
@@ -219,13 +219,13 @@ def test_false_and_zero_are_values():
     assert is_vacant({"a": [None, {"b": ""}], "c": {}})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(OBJECTS)
 def test_merging_nothing_changes_nothing(stored: dict[str, Any]):
     assert merge(stored, {}) == stored
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(OBJECTS, OBJECTS)
 def test_a_merge_keeps_what_is_not_given(stored: dict[str, Any], change: dict[str, Any]):
     merged = merge(stored, change)

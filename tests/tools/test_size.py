@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import size
-from tools.size import Budget, Module, crowded_folders, modules_below
+from tools.size import Budget, Module
 
 
 def module(lines: int, name: str = "module.py") -> Module:
@@ -25,15 +25,6 @@ def test_an_init_file_is_never_too_small() -> None:
     assert module(59).is_small
     assert not module(60).is_small
     assert not module(1, "__init__.py").is_small
-
-
-def test_folders_with_more_than_14_modules_are_named(tmp_path: Path) -> None:
-    for folder, count in (("crowded", 15), ("full", 14)):
-        (tmp_path / folder).mkdir()
-        for name in ("__init__", *(f"module_{number}" for number in range(count))):
-            (tmp_path / folder / f"{name}.py").write_text("x = 1\ny = 2\n")
-    assert crowded_folders(tmp_path) == {"crowded": 15}
-    assert {each.lines for each in modules_below(tmp_path)} == {2}
 
 
 @pytest.mark.parametrize(("allowed", "status"), [(10**6, 0), (1, 1)])

@@ -17,6 +17,7 @@ from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Loss, Situation
+from tests.for_each import for_each
 
 OPERATIONS = {name: kind for name, kind in catalog().items() if kind.on is not None}
 TENANT = {"organization_id": "tenant-7", "organisation_id": "tenant-7"}
@@ -58,7 +59,7 @@ def parked(made: Candidate) -> Approval:
     return Approval(**dict(made), id="ap-1", created_at=0.0, expires_at=9e9)
 
 
-@pytest.mark.parametrize("kind", OPERATIONS.values(), ids=OPERATIONS)
+@for_each("kind", OPERATIONS.values())
 def test_the_one_who_decides_about_any_call_is_shown_all_of_it(kind: type[Operation]) -> None:
     made = candidate(kind)
     approval = parked(made)
@@ -81,7 +82,7 @@ def test_the_one_who_decides_about_any_call_is_shown_all_of_it(kind: type[Operat
     assert made.second_line.strip()
 
 
-@pytest.mark.parametrize("kind", OPERATIONS.values(), ids=OPERATIONS)
+@for_each("kind", OPERATIONS.values())
 @pytest.mark.parametrize("name", ["Docs", LONG], ids=["short", "long"])
 @pytest.mark.parametrize("sentence", ["", "Unsets config.scope", "Unsets " + "x" * 300], ids=["none", "short", "long"])
 def test_a_question_has_its_point_where_clients_cut_it(kind: type[Operation], name: str, sentence: str) -> None:

@@ -28,6 +28,7 @@ from connector_mcp.operations.connector_types import ConnectorType, config_plan,
 from connector_mcp.operations.operation import SECRET, Effect, Operation, Record, StoredConfig
 from connector_mcp.operations.platform import POST, Platform
 from connector_mcp.operations.situation import ConfigUse, Situation
+from tests.for_each import for_each
 
 STORED = {
     "vectorize": StoredConfig("configDoc", "type"),
@@ -43,7 +44,7 @@ def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None =
 
 
 EVERY_TYPE = [kind for platform in STORED for kind in connector_types(platform).values()]
-every_type = pytest.mark.parametrize("kind", EVERY_TYPE, ids=lambda kind: f"{kind.platform}:{kind.type}")
+every_type = for_each("kind", EVERY_TYPE, ids=lambda kind: f"{kind.platform}:{kind.type}")
 
 
 def platform_of(name: str) -> Platform:
@@ -194,7 +195,7 @@ tokens secretKeys authToken securityToken token_value webhookSecret idToken
 """
 
 
-@pytest.mark.parametrize("key", SECRET_NAMES.split())
+@for_each("key", SECRET_NAMES.split())
 def test_a_name_that_says_secret_hides_its_value(key: str) -> None:
     assert names_a_secret(key)
     assert by_name({key: "v", "other": "v"}) == {key: MARKER, "other": "v"}
@@ -210,7 +211,7 @@ username host id name url 名前 - 42
 """
 
 
-@pytest.mark.parametrize("key", HARMLESS_NAMES.split())
+@for_each("key", HARMLESS_NAMES.split())
 def test_a_name_that_only_sounds_like_a_secret_hides_nothing(key: str) -> None:
     assert not names_a_secret(key)
     assert by_name({key: "v"}) == {key: "v"}

@@ -10,10 +10,11 @@ from connector_mcp.operations.conductorone.catalog_schema import GetConfiguratio
 from connector_mcp.operations.conductorone.connectors import UpdateConnector
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.operations.situation import Situation
+from tests.for_each import for_each
 from tests.operations.hooks import issues
 
 OWN = "2ownConnectorType0000000001"
-every_type = pytest.mark.parametrize("kind", connector_types("conductorone").values(), ids=lambda kind: kind.name)
+every_type = for_each("kind", connector_types("conductorone").values(), ids=lambda kind: kind.name)
 
 
 def shown(*fields: Any, form: Any = None, **more: Any) -> Any:

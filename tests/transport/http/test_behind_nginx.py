@@ -20,7 +20,7 @@ from connector_mcp.transport.auth.static_tokens import StaticToken, append_token
 from tests.documents import BY_NAME
 from tests.end_to_end.faces import SERVE
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
-from tests.test_deploy import free_port, nginx, until_said
+from tests.nginx import NGINX_RUNS, free_port, nginx, until_said
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +37,7 @@ def public(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "left on":
         locations = locations.replace("8765/;", "8765;")
     locations = locations.replace("8765", str(port))
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder / 'nginx.pid'}; error_log stderr notice;\nevents {{}}\nhttp {{\naccess_log off;\n"
-        f"{temporary}\nserver {{\nlisten 127.0.0.1:{listen};\n{locations}\n}}\n}}\n"
-    )
+    site = f"server {{\nlisten 127.0.0.1:{listen};\n{locations}\n}}"
     append_token(folder / "tokens.toml", StaticToken.from_secret("agent", name="agent", scopes=SCOPES))
     append_token(folder / "operators.toml", StaticToken.from_secret("operator", name="ana"))
     address = f"http://127.0.0.1:{listen}{PREFIX}"
@@ -55,13 +50,13 @@ def public(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     }
     commands = (
         ([*SERVE, "--http", "--sandbox", "--port", str(port)], environ, "Serving http"),
-        ([nginx(), "-p", str(folder), "-c", str(folder / "nginx.conf")], {}, "start worker process "),
+        (nginx(folder, site), {}, NGINX_RUNS),
     )
     with ExitStack() as stack:
         for command, settings, sign in commands:
             process = stack.enter_context(subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True))
             stack.callback(process.terminate)
-            until_said(process, process.stderr, sign)
+            until_said(process, sign)
         yield address
 
 
