@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from connector_mcp.audit.chain import ARCHIVED, Head
 from connector_mcp.audit.reader import AuditReader, Line
-from connector_mcp.audit.trail import LockedChain, encode
+from connector_mcp.audit.trail import AuditTrail, LockedChain, encode
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.database import Database
 
 _REMOVE: Final = """
 DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE seq < :first ORDER BY seq LIMIT 1000) RETURNING seq
@@ -50,7 +50,7 @@ def archive_before(database: Database, moment: datetime, directory: Path) -> Arc
             retryable=False,
         ) from failure
     if archived is not None:
-        database.write_now(lambda transaction: _record(transaction, head, archived))
+        database.write_now(lambda tx: _record(AuditTrail(database).lock(tx), head, archived))
     # An attempt that was interrupted may have left rows.
     first = archived.last + 1 if archived else head.first
     while database.write_now(lambda transaction: transaction.execute(_REMOVE, {"first": first}).all()):
@@ -90,8 +90,7 @@ def _time(line: Line) -> float:
     return 0.0 if line.record is None else datetime.fromisoformat(line.record["time"]).timestamp()
 
 
-def _record(transaction: Transaction, head: Head, archived: Archived) -> None:
-    chain = LockedChain(transaction)
+def _record(chain: LockedChain, head: Head, archived: Archived) -> None:
     present = chain.open().head
     if present is None or present.first != head.first:
         raise _refused("another process changed its head at the same time")

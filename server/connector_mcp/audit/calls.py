@@ -1,4 +1,4 @@
-"""Searches the audit log by call, newest first, for the console. A search reads no more records than it returns."""
+"""Searches the audit log by call, newest first, while a server runs. A search reads no more records than it returns."""
 
 from __future__ import annotations
 

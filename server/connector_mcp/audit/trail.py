@@ -162,7 +162,7 @@ class AuditTrail:
             self.lock(transaction).open()
         except CameBackOlder as failure:
             event = {"event": chain.RESTORED, "known": self._last.seq}
-            LockedChain(transaction, remember=self._remember).append([encode(event)], restored=True)
+            LockedChain(transaction, UNKNOWN, self._remember).append([encode(event)], restored=True)
             for statement in _VOID:
                 transaction.execute(statement, {"reason": _REASON})
             transaction.notify()
@@ -215,9 +215,7 @@ class _End(NamedTuple):
 class LockedChain:
     """The end of the chain, locked by a transaction."""
 
-    def __init__(
-        self, transaction: Transaction, last: Head = UNKNOWN, remember: Callable[[Head], object] = lambda _: None
-    ) -> None:
+    def __init__(self, transaction: Transaction, last: Head, remember: Callable[[Head], object]) -> None:
         """`last` is where this process saw the chain end. `remember` is told where it ends after the commit."""
         self._transaction = transaction
         self._last = last

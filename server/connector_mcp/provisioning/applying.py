@@ -35,7 +35,7 @@ from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, Stor
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import SharedReads, read_records
 from connector_mcp.provisioning.report import is_ended, report
-from connector_mcp.provisioning.steps import NEW, PlannedCall, may_have_effect, remember, with_ids
+from connector_mcp.provisioning.steps import NEW, PlannedAction, PlannedCall, may_have_effect, remember, with_ids
 from connector_mcp.state.database import Transaction, Work, one_allowance
 
 SECONDS: Final = 50.0
@@ -206,24 +206,22 @@ class ApplyCall(AcrossCall):
     async def _call(self, action: Action) -> None:
         account, step = self._accounts_of[action.number], self._steps.get(action.number)
         tool = self._services.operations[action.tool or ""]
-        entry_key, ids, kind = (account_key(account), action.entry), self._ids, kind_of(action)
+        entry_key, ids = (account_key(account), action.entry), self._ids
         # A host may be named by the id of what this plan makes.
         disclosed = tuple((name, with_ids(host, ids)) for name, host in action.disclosed)
         action = action.model_copy(update={"disclosed": disclosed, "within": self._within(action)})
-        call = PlannedCall(
-            self._services.accounts.tool(tool),
-            self.caller,
-            self._services,
+        planned = PlannedAction(
             stored=self._stored,
             action=action,
             owner=self.id,
             lease=self._lease,
-            kind=kind,
+            kind=kind_of(action),
             find=partial(self._made, action, account),
             known=self._known.get(entry_key),
             expected=self._expected(action),
             was_unknown=step is not None and may_have_effect(step, action.verb),
         )
+        call = PlannedCall(self._services.accounts.tool(tool), self.caller, self._services, planned)
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
         arguments = {**with_ids(action.arguments, ids), **self.account_arguments(account)}
         # What has begun ends, even if this call is cancelled: only between actions does an apply stop.

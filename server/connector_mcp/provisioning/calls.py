@@ -59,6 +59,11 @@ AT_ONCE = 32
 """Previews that are made side by side. Each platform's own limits hold beside it."""
 _SHOWN = 100
 """Actions that a result shows in full."""
+_TOLD = {
+    "number", "verb", "entry", "name", "platform", "profile", "effect", "because", "identifier", "sentence", "losses",
+    "diff", "secrets", "needs", "tool",
+}  # fmt: skip
+"""Members of an action that a result shows, unless they are empty."""
 
 
 class ProvisioningCall(AcrossCall):
@@ -275,19 +280,8 @@ def describe_plan(plan: Plan) -> JsonObject:
 
 
 def _describe_action(action: Action) -> JsonObject:
-    shown: JsonObject = {"number": action.number, "verb": action.verb, "entry": action.entry, "name": action.name}
-    shown |= {"platform": action.platform, "profile": action.profile, "effect": str(action.effect)}
-    others: JsonObject = {
-        "because": action.because,
-        "id": action.identifier,
-        "sentence": action.sentence,
-        "losses": list(action.losses),
-        "diff": [change.as_dict() for change in action.diff],
-        "secrets": action.secrets,
-        "needs": list(action.needs),
-        "tool": action.tool,
-    }
-    return shown | {key: value for key, value in others.items() if value}
+    row = action.model_dump(mode="json", include=_TOLD)
+    return {"id" if name == "identifier" else name: value for name, value in row.items() if value}
 
 
 CALLS: Mapping[Any, type[EngineCall]] = {

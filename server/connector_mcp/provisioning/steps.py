@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from connector_mcp.engine.approval.wording import target_changed, tell_disclosures
@@ -47,62 +48,52 @@ NEW: Final = ("create", "replace")
 """The verbs of actions that make something."""
 
 
+@dataclass(frozen=True)
+class PlannedAction:
+    """An action of a decided plan, and what is known when it runs."""
+
+    stored: StoredPlan
+    action: Action
+    owner: str
+    """The call that has the lease of the plan."""
+    lease: float
+    kind: Kind
+    find: Callable[[], Awaitable[list[str]]]
+    """Returns the ids of what may be the thing that the action makes."""
+    known: Identity | None
+    expected: Collection[str]
+    """The fingerprints that the target may have: that of the plan, and those that other actions of the plan left."""
+    was_unknown: bool
+    """Whether an earlier run may have had an effect, but is not known to be done."""
+
+
 class PlannedCall(PlatformCall):
     """A change that a decided plan contains."""
 
     identifier: str | None = None
     """The id of what it made or changed, as far as its answer says it."""
-    _written: Mapping[str, str]
-    """The digests of the secrets that the call writes, by their names."""
-    _told: JsonObject
-    """The failure as the call reports it."""
 
-    def __init__(
-        self,
-        tool: Tool,
-        caller: Caller,
-        services: CallServices,
-        *,
-        stored: StoredPlan,
-        action: Action,
-        owner: str,
-        lease: float,
-        kind: Kind,
-        find: Callable[[], Awaitable[list[str]]],
-        known: Identity | None,
-        expected: Collection[str],
-        was_unknown: bool,
-    ) -> None:
-        """`owner` is the call that has the lease of the plan. `find` returns the ids of what may be the thing that the
-        action makes. `expected` are the fingerprints that the target may have: that of the plan, and those that other
-        actions of the plan left behind. `was_unknown` says that an earlier run of the action may have had an effect,
-        but is not known to be done.
-        """
+    def __init__(self, tool: Tool, caller: Caller, services: CallServices, planned: PlannedAction) -> None:
         super().__init__(tool, caller, services)
-        self._stored = stored
-        self._action = action
-        self._owner = owner
-        self._lease = lease
-        self._kind = kind
-        self._find = find
-        self._known = known
-        self._expected = expected
-        self._was_unknown = was_unknown
+        self._planned = planned
+        self._action = planned.action
         self._journal = Journal(services.database)
-        self._written = {}
+        self._written: Mapping[str, str] = {}
+        """The digests of the secrets that the call writes, by their names."""
+        self._told: JsonObject = {}
+        """The failure as the call reports it."""
         self._answers = []
-        self._told = {}
 
     async def write(self) -> CallResult:
-        if self._was_unknown and self._action.verb in NEW and await self._took_effect():
+        if self._planned.was_unknown and self._action.verb in NEW and await self._took_effect():
             return self._already()
         try:
             await self._prepare()
         except NotFound:
-            if not self._was_unknown or self._action.verb != "delete":
+            if not self._planned.was_unknown or self._action.verb != "delete":
                 raise
             return self._already()
-        if self._was_unknown and self._shows_effect():
+        if self._planned.was_unknown and self._shows_effect():
             return self._already()
         self._account.client.open()
         await self._services.minted.check(self.operation)
@@ -134,7 +125,7 @@ class PlannedCall(PlatformCall):
     async def _took_effect(self) -> bool:
         """Look whether the action took effect. Of something new it finds the id, where only one thing can be it."""
         if self._action.verb in NEW:
-            found = await self._find()
+            found = await self._planned.find()
             self.identifier = found[0] if len(found) == 1 else None
             if len(found) > 1:
                 self.meta.warn(f"Several things can be it: {', '.join(found)}.")
@@ -150,7 +141,7 @@ class PlannedCall(PlatformCall):
         planned = readable_plan(self.operation, self._situation)
         current = self._situation.current
         now = fingerprint(self.operation, current, self._key)
-        if not planned or not self._action.fingerprint or now in self._expected:
+        if not planned or not self._action.fingerprint or now in self._planned.expected:
             return False
         return all(same_json(at(current, path), value) for path, value in planned.items())
 
@@ -170,7 +161,7 @@ class PlannedCall(PlatformCall):
             gate.decide(self.tool.name, effect, self.caller.scopes)
         if self.operation.acts_on is not None:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        if action.verb not in NEW and action.fingerprint and self.fingerprint not in self._expected:
+        if action.verb not in NEW and action.fingerprint and self.fingerprint not in self._planned.expected:
             now = make_preview(self.operation, self._situation, (), self.scrubber)
             changed = target_changed(self.tool.name, action.snapshot, now.snapshot)
             changed.message = f"{action.entry} changed after the plan was made. Nothing was sent for it."
@@ -184,10 +175,12 @@ class PlannedCall(PlatformCall):
                 fix="Make a new plan: it shows the present state.",
                 details={"effect": str(self.effect), "planned": str(action.effect)},
             )
-        stored = self._stored
+        stored = self._planned.stored
         self.decision = Decision(stored.decision or Decision.ALLOW)
         self.decided_by, self.channel = stored.decided_by, stored.channel
-        begun = self._journal.step_begun(stored.plan.id, action.number, self.id, self._owner, self._lease)
+        begun = self._journal.step_begun(
+            stored.plan.id, action.number, self.id, self._planned.owner, self._planned.lease
+        )
         record = self.audit_record("begun")
         with self._observer.step("ledger"):
             execution = await self._services.ledger.begin(record, NO_CLAIM, also=begun)
@@ -204,7 +197,7 @@ class PlannedCall(PlatformCall):
     def _result(self, data: Any) -> CallResult:
         if self._action.verb in NEW and self.identifier is None:
             record = members(items(data)[0]) if is_array(data) and data else members(data)
-            identifier = self._kind.identify(record)
+            identifier = self._planned.kind.identify(record)
             self.identifier = identifier if identifier in map(str, record.values()) else None
         return super()._result(data)
 
@@ -220,7 +213,7 @@ class PlannedCall(PlatformCall):
         """How the step stands after the call."""
         if self.outcome == "ok":
             return "done"
-        if self._execution is None and self._was_unknown:
+        if self._execution is None and self._planned.was_unknown:
             return "unknown"
         if self._execution is None or self._execution_outcome() is None:
             return "waiting" if self.outcome == "cancelled" else "failed"
@@ -243,14 +236,14 @@ class PlannedCall(PlatformCall):
         def work(tx: Transaction) -> None:
             if ended is not None:
                 ended(tx)
-            step_ended(tx, self._stored.plan.id, step, self._owner)
-            remember(tx, self._action, self._stored, account_key(self._account), identity)
+            step_ended(tx, self._planned.stored.plan.id, step, self._planned.owner)
+            remember(tx, self._action, self._planned.stored, account_key(self._account), identity)
 
         return work
 
     def identity(self) -> Identity | None:
         """Return what is remembered of the thing, as far as its id is known."""
-        action, known = self._action, self._known
+        action, known = self._action, self._planned.known
         identifier = self.identifier or (None if action.verb in NEW else action.identifier)
         if identifier is None or action.verb == "delete":
             return None
@@ -262,7 +255,7 @@ class PlannedCall(PlatformCall):
                 secrets[path] = known.secrets[path]
         return Identity(
             account_key(self._account),
-            self._stored.plan.manifest,
+            self._planned.stored.plan.manifest,
             action.entry,
             identifier,
             action.within,

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from connector_mcp.engine.sender import find_flaw
-from connector_mcp.operations.conductorone.apps import CreateApp, UpdateApp
+from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.conductorone.apps import CreateApp, GetApp, UpdateApp
+from connector_mcp.operations.conductorone.connectors import GetConnector
 from connector_mcp.operations.conductorone.credentials import RevokeCredential, RotateCredential
 from connector_mcp.operations.conductorone.owners import (
     AddAppOwner,
@@ -25,12 +27,18 @@ RUNS = {"id": "c", "catalogId": "t", "syncDisabledAt": None, "status": {"status"
 PAUSED = RUNS | {"syncDisabledAt": "2026-08-20T10:00:00Z"}
 NEW = RUNS | {"status": {"status": "SYNC_STATUS_UNSPECIFIED"}}
 DELETED = RUNS | {"deletedAt": "2026-08-20T10:00:00Z"}
+ON_WHAT_CAN_BE_DELETED = [
+    operation
+    for operation in platform_folder("conductorone").operations
+    if operation.acts_on and operation.acts_on.read in (GetApp, GetConnector)
+]
 
 
-@pytest.mark.parametrize("operation", [ForceSync, PauseSync, ResumeSync, RotateCredential])
-def test_a_deleted_connector_is_told_nothing(operation: type[Operation]) -> None:
-    assert problems(operation(**PLACE), Situation(DELETED)) == ["connector_id"]
-    assert problems(operation(**PLACE), Situation(RUNS)) == []
+@pytest.mark.parametrize("operation", ON_WHAT_CAN_BE_DELETED)
+def test_a_deleted_app_or_connector_is_told_nothing(operation: type[Operation]) -> None:
+    call = operation.model_validate(operation.example)
+    assert problems(call, Situation(DELETED)) == [operation.target_argument()]
+    assert problems(call, Situation(RUNS)) == []
 
 
 @pytest.mark.parametrize(("operation", "confirmed"), [(PauseSync, "accepted"), (ForceSync, "accepted")])

@@ -17,12 +17,14 @@ from connector_mcp.operations.versori.activations import ActivateUser, ListEndUs
 from connector_mcp.operations.versori.connections import CreateConnection, UpdateConnection, unproven
 from connector_mcp.operations.versori.connectors import UpdateConnector
 from connector_mcp.operations.versori.connectors_v1 import V1UpsertAuthSchemeConfig
+from connector_mcp.operations.versori.kinds import Connections, ConnectionTemplates
 from connector_mcp.operations.versori.platform import VERSORI, pick
 from connector_mcp.operations.versori.projects import CreateProject, DeployProjectVersion, ListProjects
 from connector_mcp.operations.versori.systems import (
     CreateSystem,
     InitialiseOauth2Connection,
     SystemAuthScheme,
+    UpdateSystem,
     UpsertAuthSchemeConfig,
 )
 from connector_mcp.operations.versori.templates import DeleteConnectionTemplate, UpdateConnectionTemplate
@@ -201,6 +203,45 @@ def test_a_host_that_no_argument_shows_counts_as_chosen_where_the_caller_chose_t
     assert goes(change, CONNECTION | {"baseUrl": "https://own.example"}) == [("own.example", "credentials", False)]
     moved = make(UpdateConnection, credentials=[credential()], base_url="https://new.example")
     assert goes(moved, CONNECTION) == [("new.example", "", True), ("new.example", "credentials", True)]
+
+
+# What a person reads -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operation", "told", "untold"),
+    [
+        (make(UpdateSystem), "Changes the name or website", "address"),
+        (make(UpdateSystem, name=None, domain="https://d"), "Changes the name or website", "address"),
+        (make(UpdateSystem, template_base_url="https://b"), "calls the new address", "website"),
+        (make(UpdateConnectionTemplate, dynamic=None, name="u"), "another name fails.", "no longer count"),
+        (make(UpdateConnectionTemplate, name="t"), "connections no longer count.", "another name"),
+        (make(UpdateConnectionTemplate, name="u"), "another name fails; it takes one connection per", "static"),
+        (make(UpdateConnectionTemplate, dynamic=False, auth_scheme_config_ids=["key"]), "template {name}.", ";"),
+    ],
+    ids=named,
+)
+def test_a_change_tells_what_it_does_and_nothing_else(operation: Operation, told: str, untold: str) -> None:
+    sentence = operation.describe_effect(Situation(TEMPLATE))
+    assert (told in sentence, untold in sentence) == (True, False)
+
+
+# What a manifest changes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "sent"),
+    [
+        (Connections, {("base_url",): None}, {"base_url": ""}),
+        (Connections, {("base_url",): "https://b", ("name",): "n"}, {"base_url": "https://b", "name": "n"}),
+        (ConnectionTemplates, {("dynamic",): None}, {"dynamic": False}),
+        (ConnectionTemplates, {("dynamic",): True, ("name",): "n"}, {"dynamic": True, "name": "n"}),
+    ],
+)
+def test_what_a_manifest_unsets_is_sent_as_its_empty_form(kind: Any, changes: Any, sent: Any) -> None:
+    [call] = kind().update("id", "p/e", {"credentials": [credential()]}, changes)
+    make(call.operation, **call.arguments)
+    assert {name: call.arguments[name] for name in call.arguments if name in ("name", "base_url", "dynamic")} == sent
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class NewConnector(ConnectorChange):
         return GetConfigurationSchema(catalog_id=self.catalog_id) if is_catalog_id(self.catalog_id) else None
 
     def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        yield from super().find_problems(situation)
         is_known = connector_type("conductorone", self.catalog_id) is not None
         if situation.described == {} or not (is_known or is_catalog_id(self.catalog_id)):
             wanted = "the catalogId of a type. describe_connector_type lists them"

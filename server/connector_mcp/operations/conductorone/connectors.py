@@ -95,10 +95,11 @@ class ConductorOneOperation(Operation):
     app_id: AppId
 
     def find_problems(self, situation: Situation) -> Iterator[Issue]:
-        """Find a connector that is deleted, which can still be read."""
-        if self.acts_on and self.acts_on.read is GetConnector and at(situation.current, "deletedAt"):
-            wanted = "one that conductorone_list_connectors shows"
-            yield Issue(self.acts_on.arguments.get("id", "id"), "a connector that is deleted", wanted)
+        """Find an app or connector that is deleted, which can still be read."""
+        kind = self.acts_on.kind if self.acts_on else ""
+        if kind in ("app", "connector") and at(situation.current, "deletedAt"):
+            got = f"{'an' if kind == 'app' else 'a'} {kind} that is deleted"
+            yield Issue(self.target_argument(), got, f"one that conductorone_list_{kind}s shows")
 
 
 class ListConnectors(ConductorOneOperation, ListOperation):

@@ -140,7 +140,9 @@ class CreateConnector(ConnectorOperation):
     )
     can_destroy = True
     repeatable = False
-    conflict_codes = rules.CONFLICT_CODES
+    conflict_codes = frozenset(
+        {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
+    )
     consequence = "Creates a connector from factory {connector_id}."
     reads_back = GetConnector
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
@@ -175,8 +177,8 @@ class CreateConnector(ConnectorOperation):
         else:
             yield from rules.missing_config(known, self.config)
             yield from rules.wrong_metadata(known, metadata)
-            if self.enable_token_storage:
-                yield from rules.unsuitable_token_storage(known)
+            if self.enable_token_storage and known.traits.get("isTokenStorageSupported") is False:
+                yield Issue("enable_token_storage", "true", f"false: {known.type} cannot store third-party tokens")
 
     def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """The present connectors of the same type, which Logto deletes without asking (trap 7)."""

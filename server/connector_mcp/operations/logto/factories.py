@@ -25,9 +25,6 @@ from connector_mcp.operations.type_names import unknown_type
 
 FACTORIES = "/api/connector-factories"
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
-CONFLICT_CODES = frozenset(
-    {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
-)
 EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})
 """Connector types of which a tenant has one connector at most: creating one deletes the others."""
 
@@ -253,12 +250,6 @@ def nameless_metadata(metadata: JsonObject | None) -> Iterator[Issue]:
     names = (metadata or {}).get("name")
     if is_object(names) and not names.get("en"):
         yield Issue("metadata.name.en", "nothing", "the name in English, beside those in other languages", "Acme ID")
-
-
-def unsuitable_token_storage(known: ConnectorType) -> Iterator[Issue]:
-    """The problem of token storage with a factory that does not support it."""
-    if known.traits.get("isTokenStorageSupported") is False:
-        yield Issue("enable_token_storage", "true", f"false: {known.type} cannot store third-party tokens")
 
 
 def unproven_config(made: Any) -> str:

@@ -15,7 +15,6 @@ CONNECTOR = f"{CONNECTORS}/{{ai_platform_connector_id}}"
 AiPlatformConnectorId = Annotated[
     str, Field(description="Id of the AI platform connector. vectorize_get_ai_platform_connectors lists them.")
 ]
-_EXAMPLE_ID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 
 
 class NewAiPlatformConnector(connectors.NewConnector):
@@ -39,7 +38,7 @@ class AiPlatformOperation(connectors.ConnectorOperation):
 class OneAiPlatformOperation(AiPlatformOperation):
     """Base of the operations on one AI platform connector."""
 
-    example = {"ai_platform_connector_id": _EXAMPLE_ID}
+    example = {"ai_platform_connector_id": "7d444840-9dc0-11d1-b245-5ffdce74fad2"}
 
     ai_platform_connector_id: AiPlatformConnectorId
 
@@ -77,7 +76,7 @@ class UpdateAiPlatformConnector(OneAiPlatformOperation, connectors.ConnectorUpda
 
     http = PATCH(CONNECTOR)
     acts_on = AI_PLATFORM_CONNECTOR
-    example = {"ai_platform_connector_id": _EXAMPLE_ID, "config": {"key": "<key>"}}
+    example = {**OneAiPlatformOperation.example, "config": {"key": "<key>"}}
 
 
 class DeleteAiPlatformConnector(OneAiPlatformOperation, connectors.ConnectorDeletion):

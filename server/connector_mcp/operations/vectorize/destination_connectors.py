@@ -15,7 +15,6 @@ CONNECTOR = f"{CONNECTORS}/{{destination_connector_id}}"
 DestinationConnectorId = Annotated[
     str, Field(description="Id of the destination connector. vectorize_get_destination_connectors lists them.")
 ]
-_EXAMPLE_ID = "d290f1ee-6c54-4b01-90e6-d701748f0851"
 
 
 class NewDestinationConnector(connectors.NewConnector):
@@ -39,7 +38,7 @@ class DestinationOperation(connectors.ConnectorOperation):
 class OneDestinationOperation(DestinationOperation):
     """Base of the operations on one destination connector."""
 
-    example = {"destination_connector_id": _EXAMPLE_ID}
+    example = {"destination_connector_id": "d290f1ee-6c54-4b01-90e6-d701748f0851"}
 
     destination_connector_id: DestinationConnectorId
 
@@ -78,7 +77,7 @@ class UpdateDestinationConnector(OneDestinationOperation, connectors.ConnectorUp
 
     http = PATCH(CONNECTOR)
     acts_on = DESTINATION_CONNECTOR
-    example = {"destination_connector_id": _EXAMPLE_ID, "config": {"api-key": "<api-key>"}}
+    example = {**OneDestinationOperation.example, "config": {"api-key": "<api-key>"}}
 
 
 class DeleteDestinationConnector(OneDestinationOperation, connectors.ConnectorDeletion):

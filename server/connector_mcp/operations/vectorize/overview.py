@@ -1,7 +1,7 @@
-"""Which connectors and pipelines there are, and whether one works (facts, continued: sections 4, 5 and 7).
+"""List Vectorize's connectors and pipelines, and tell whether one works (facts, continued: sections 4, 5 and 7).
 
-A connector's record does nothing: data flows only where a pipeline that uses it runs and holds documents. Statuses are
-not in the API's document and may grow, so that one that is not known is never a failure.
+A connector does nothing by itself: data flows only where a pipeline that uses it runs and holds documents. The API's
+document lists no statuses, and there may be more of them, so an unknown one is never a failure.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def quoted(name: Any) -> str:
 
 
 def find_other_type(path: str, type_id: str, fitting: Collection[str]) -> Issue:
-    """The issue of a type that is none of the fitting ones: unknown to this server, or known to be of another kind."""
+    """Make the issue for a type that does not fit: unknown to this server, or known to be of another kind."""
     known = connector_type("vectorize", type_id)
     if known is not None and known.type not in fitting:
         why = " ".join(known.notes) if known.kind in ("source", "built-in") else ""
@@ -158,7 +158,7 @@ class GetPipeline(OnePipeline):
         return _without_credentials(super().shape_result(answers, situation))
 
 
-# Start and stop change nothing else. What the connectors' records say is not of the pipeline.
+# Starting and stopping change only status and count, and the records of its connectors are not part of a pipeline.
 PIPELINE_TARGET = Target("pipeline", GetPipeline, volatile=frozenset({"status", "documentCount", *_PARTS}))
 
 
@@ -207,50 +207,43 @@ class CreatePipeline(PipelineOperation):
     ]
     workspace_id: WorkspaceId = None
 
-    def parts(self) -> Iterator[tuple[str, tuple[str, ...], str, str, JsonObject | None]]:
-        """Path, kinds of type, id, type and config of each connector in the pipeline."""
+    def parts(self) -> Iterator[tuple[str, tuple[str, ...], PipelinePart | PipelineDestination]]:
+        """The path of each connector in the pipeline, the kinds of type that fit there, and the connector."""
         for index, each in enumerate(self.source_connectors):
-            yield f"source_connectors[{index}]", ("source",), each.id, each.type, each.config
-        target, model = self.destination_connector, self.ai_platform_connector
-        yield "destination_connector", ("destination", "built-in"), target.id, target.type, target.config
-        yield "ai_platform_connector", ("AI platform", "built-in"), model.id, model.type, model.config
+            yield f"source_connectors[{index}]", ("source",), each
+        yield "destination_connector", ("destination", "built-in"), self.destination_connector
+        yield "ai_platform_connector", ("AI platform", "built-in"), self.ai_platform_connector
 
     def make_body(self, situation: Situation) -> Any:
-        body = dict(self.given("body"))
-        return body | {"schedule": {"type": self.schedule}}
+        return dict(self.given("body")) | {"schedule": {"type": self.schedule}}
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(
-            ConfigUse(f"{path}.config", type_id, _in_pipeline(path, type_id), config)
-            for path, _, _, type_id, config in self.parts()
-            if config is not None
+            ConfigUse(f"{path}.config", each.type, _in_pipeline(path, each.type), each.config)
+            for path, _, each in self.parts()
+            if each.config is not None
         )
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find types of another kind, a config that is missing, keys of the connector itself, and doubled sources."""
         issues: list[Issue] = []
-        for path, kinds, _, type_id, config in self.parts():
-            known, used = connector_type("vectorize", type_id), _in_pipeline(path, type_id)
+        for path, kinds, part in self.parts():
+            known, used = connector_type("vectorize", part.type), _in_pipeline(path, part.type)
             if known is None or used is None or known.kind not in kinds:
                 fitting = [each.type for each in connector_types("vectorize").values() if each.kind in kinds]
-                issues.append(find_other_type(f"{path}.type", type_id, fitting))
+                issues.append(find_other_type(f"{path}.type", part.type, fitting))
                 continue
-            if config is None and used.config.get("required"):
+            if part.config is None and used.config.get("required"):
                 needed = ", ".join(used.config["required"])
-                issues.append(Issue(f"{path}.config", "nothing", f"the pipeline_config of {type_id}: {needed}"))
-            misplaced = [key for key in config or () if key in known.config["properties"]]
+                issues.append(Issue(f"{path}.config", "nothing", f"the pipeline_config of {part.type}: {needed}"))
             wanted = "no such key here: it belongs to the connector itself, which has it already"
-            own = used.config["properties"]
-            issues += [
-                Issue(f"{path}.config.{key}", "a key of the connector", wanted) for key in misplaced if key not in own
-            ]
+            for key in part.config or ():
+                if key in known.config["properties"] and key not in used.config["properties"]:
+                    issues.append(Issue(f"{path}.config.{key}", "a key of the connector", wanted))
         ids = [each.id for each in self.source_connectors]
-        for index, each in enumerate(ids):
-            if each in ids[:index]:
-                issues.append(
-                    Issue(f"source_connectors[{index}].id", "a source that is there already", "each source once")
-                )
-        return tuple(issues)
+        doubled = [index for index, each in enumerate(ids) if each in ids[:index]]
+        got, wanted = "a source that is there already", "each source once"
+        return (*issues, *(Issue(f"source_connectors[{index}].id", got, wanted) for index in doubled))
 
     def describe_effect(self, situation: Situation) -> str:
         until = ", until it is stopped" if self.schedule == "realtime" else ""

@@ -1,4 +1,4 @@
-"""Vectorize: where it is, how it is called, how it reports errors (facts: sections 2 and 4)."""
+"""Vectorize: its address, credentials and errors, and what its operations share (facts: sections 2 and 4)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ CONNECTOR = f"{CONNECTORS}/{{source_connector_id}}"
 SourceConnectorId = Annotated[
     str, Field(description="Id of the source connector. vectorize_get_source_connectors lists them.")
 ]
-_EXAMPLE_ID = "550e8400-e29b-41d4-a716-446655440000"
 
 
 class NewSourceConnector(connectors.NewConnector):
@@ -40,7 +39,7 @@ class SourceOperation(connectors.ConnectorOperation):
 class OneSourceOperation(SourceOperation):
     """Base of the operations on one source connector."""
 
-    example = {"source_connector_id": _EXAMPLE_ID}
+    example = {"source_connector_id": "550e8400-e29b-41d4-a716-446655440000"}
 
     source_connector_id: SourceConnectorId
 
@@ -78,7 +77,7 @@ class UpdateSourceConnector(OneSourceOperation, connectors.ConnectorUpdate):
 
     http = PATCH(CONNECTOR)
     acts_on = SOURCE_CONNECTOR
-    example = {"source_connector_id": _EXAMPLE_ID, "config": {"seed-urls": ["https://docs.example.com"]}}
+    example = {**OneSourceOperation.example, "config": {"seed-urls": ["https://docs.example.com"]}}
 
 
 class DeleteSourceConnector(OneSourceOperation, connectors.ConnectorDeletion):

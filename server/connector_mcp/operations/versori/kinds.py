@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
+from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
 from connector_mcp.operations.versori.auth_schemes import V2
 from connector_mcp.operations.versori.connections import CREDENTIAL
@@ -147,7 +147,8 @@ class ConnectionTemplates(Kind):
         return str(record.get("connectionTemplateId"))
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
+        # A template that does not say otherwise is static.
+        arguments = {path[0]: value or False for path, value in changes.items() if path[0] in ("name", "dynamic")}
         place = {"project_id": within.partition("/")[0], "template_id": identifier}
         return (ToolCall(templates.UpdateConnectionTemplate, place | arguments),) if arguments else ()
 
@@ -196,7 +197,8 @@ class Connections(Kind):
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
-        named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
+        # An empty base URL stands for the system's.
+        named = {path[0]: value or "" for path, value in changes.items() if path[0] in ("name", "base_url")}
         return (ToolCall(connections.UpdateConnection, arguments | named),)
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:

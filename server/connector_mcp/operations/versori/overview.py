@@ -1,4 +1,4 @@
-"""Which connectors there are on Versori, and whether one works (facts: works, sections 2 and 6).
+"""List Versori's connectors, and tell whether one works (facts: works, sections 2 and 6).
 
 A connection works where a running environment calls its system with valid credentials: as the static connection of a
 connection template, or as that of an end user who is active. Versori's verdict on credentials and the environment's log

@@ -1,4 +1,4 @@
-"""Versori systems: what can be connected to, and how it wants to be called (facts: section 5)."""
+"""Versori systems: the APIs that can be connected to, and how each is signed in to (facts: section 5)."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ class UpdateSystem(SystemOperation, UpdateOperation):
         return (Issue("arguments", "nothing to change", "at least one of name, domain, template_base_url"),)
 
     def describe_effect(self, situation: Situation) -> str:
-        return self.consequence if self.template_base_url is not None else "Changes what system {name} is called."
+        if self.template_base_url is not None:
+            return self.consequence
+        return "Changes the name or website that people see of system {name}; calls go where they went."
 
 
 class DeleteSystem(EmptyAnswer, SystemOperation):

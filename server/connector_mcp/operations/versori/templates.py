@@ -140,10 +140,14 @@ class UpdateConnectionTemplate(TemplateChange, UpdateOperation):
         return (*issues, Issue("arguments", "nothing to change", "name, dynamic or auth_scheme_config_ids"))
 
     def describe_effect(self, situation: Situation) -> str:
-        if self.dynamic is None or self.dynamic == at(situation.current, "dynamic"):
-            return self.consequence
-        kind = "one connection per activated end user" if self.dynamic else "one static connection"
-        return f"Changes connection template {{name}} to {kind}; its present connections no longer count."
+        """The consequence of a new name, and that of another kind of connection."""
+        effects = list[str]()
+        if self.name not in (None, at(situation.current, "name")):
+            effects.append("; deployed code that calls it by another name fails")
+        if self.dynamic not in (None, at(situation.current, "dynamic")):
+            kind = "one connection per activated end user" if self.dynamic else "one static connection"
+            effects.append(f"; it takes {kind} from now on, and its present connections no longer count")
+        return f"Changes connection template {{name}}{''.join(effects)}."
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
         if self.auth_scheme_config_ids is None:

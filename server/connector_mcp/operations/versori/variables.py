@@ -130,7 +130,7 @@ class VariablesOperation(WholeBody, PlatformOperation):
         return tuple(Issue(f"variables.{name}", "null", wanted) for name, value in values.items() if value is None)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the variables out of the answer: all that there are, so that those that were set are among them."""
+        """Take the variables out of the answer. It holds all of them, so those that were set must be among them."""
         stored = members(answers[0])
         return {"dynamicVariables": stored} if self.new_values().keys() <= stored.keys() else {}
 
@@ -146,7 +146,7 @@ class ValuesUpdate(VariablesOperation, UpdateOperation):
         return {"dynamicVariables": self.new_values()}
 
     def after(self, current: JsonObject) -> JsonObject:
-        """The record with the new values. As in every read, what a new value has that is empty does not count."""
+        """The record with the new values, but for their empty members, which count as unset in every read."""
         given = self.new_values()
         kept = {name: value for name, value in members(current.get("dynamicVariables")).items() if name not in given}
         new = {name: stored for name, value in given.items() if (stored := without_vacant(value)) is not None}

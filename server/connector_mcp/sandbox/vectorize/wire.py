@@ -61,7 +61,7 @@ def require_text(body: JsonObject, *keys: str) -> None:
 
 
 def done(**more: Any) -> Response:
-    """A success with what is told beside its sentence."""
+    """A success: Vectorize's sentence, and further members."""
     return json_response({"message": DONE, **more})
 
 
@@ -101,7 +101,7 @@ def find_connector(world: World, identifier: Any, kinds: Sequence[str] = tuple(K
 
 
 def verification(type_id: str, config: JsonObject) -> JsonObject:
-    """What a connector's record says of its credentials. Those that begin with `invalid-` are refused."""
+    """The members of a connector's record about its credentials. Those that begin with `invalid-` are refused."""
     known = connector_types("vectorize").get(type_id)
     given = [config.get(path) for path in known.secret_paths] if known else []
     if any(isinstance(value, str) and (value.startswith("invalid-") or '"invalid-' in value) for value in given):
