@@ -158,7 +158,7 @@ async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
     error = content["error"]
     assert error["code"] == "not_found"
     assert "argument" not in error, "this tool has other arguments than the read behind it"
-    assert f"looked for as a {kind or next(iter(checks))}" in error["fix"]
+    assert error["fix"].startswith(f"No {kind or next(iter(checks))} has this id. ")
     assert error["fix"].endswith(f"one of {', '.join(checks)}.")
 
 

@@ -227,6 +227,9 @@ async def test_an_id_that_only_another_list_shows_is_to_be_taken_from_there(benc
         "not_found",
         "Take environment_id from versori_list_projects, and call again.",
     )
+    absent: dict[str, Any] = {"environment_id": seed.VERSORI_STOREFRONT_PRODUCTION, "user_id": "absent"}
+    error = (await run(made, "versori_activate_user", **absent, connections=[]))["error"]
+    assert "user_id from versori_list_end_users" in error["fix"]
     blocked = bench(toolsets=("all",), policy="versori_list_projects=block")
     error = (await run(blocked, "versori_list_activations", environment_id="absent"))["error"]
     assert "versori_list_projects" not in error["fix"]

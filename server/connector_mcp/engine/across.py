@@ -100,9 +100,7 @@ class AcrossCall(EngineCall):
             # What the read said of its own arguments does not help with those of this call.
             kinds = ", ".join(checks)
             error.details = {key: value for key, value in error.details.items() if key == "candidates"}
-            error.fix = (
-                f"It was looked for as a {kind}. Take id, kind and within from find_connectors; kind is one of {kinds}."
-            )
+            error.fix = f"No {kind} has this id. Take id, kind and within from find_connectors; kind is one of {kinds}."
             raise
 
     async def _verdict(self, account: Account, reads: Reads[Verdict]) -> JsonObject:

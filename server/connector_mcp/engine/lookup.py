@@ -166,13 +166,13 @@ class Lookup:
         return None
 
     def _say_where_ids_are(self) -> str:
-        """Name the tools that show the ids in the path of the call."""
+        """Name the tools that show the ids among the arguments."""
         fields, tools = type(self._operation).model_fields, [each.tool_name() for each in (*self._lists, *self._others)]
         shown = [
             f"{name} from {mark.tool}"
-            for name in self._operation.http.placeholders
-            for mark in fields[name].metadata
-            if isinstance(mark, ShownBy) and mark.tool in tools
+            for name, info in fields.items()
+            for mark in info.metadata
+            if isinstance(mark, ShownBy) and mark.tool in tools and getattr(self._operation, name)
         ]
         if shown:
             return f"Take {' and '.join(shown)}, and call again."
