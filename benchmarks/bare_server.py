@@ -15,17 +15,10 @@ from typing import Any, Final
 
 import anyio
 import httpx2
+import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
-from mcp_types import (
-    CallToolRequestParams,
-    CallToolResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-    TextContent,
-    Tool,
-)
 
 Context = ServerRequestContext[dict[str, Any], Any]
 
@@ -91,9 +84,9 @@ WIRE_NAMES: Final = {
 }
 
 
-def _tool(name: str, route: Route) -> Tool:
+def _tool(name: str, route: Route) -> types.Tool:
     path = {"source_connector_id": STRING} if "{" in route.path else {}
-    return Tool(
+    return types.Tool(
         name=name,
         description=route.description,
         input_schema={
@@ -121,10 +114,10 @@ async def main(http: bool = False) -> None:
         verify=False,
     )
 
-    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=tools)
+    async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=tools)
 
-    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         route, arguments = ROUTES[params.name], params.arguments or {}
         response = await client.request(
             route.method,
@@ -134,8 +127,8 @@ async def main(http: bool = False) -> None:
         )
         data = response.json()
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        return CallToolResult(
-            content=[TextContent(text=text)], structured_content=data, is_error=response.status_code >= 400
+        return types.CallToolResult(
+            content=[types.TextContent(text=text)], structured_content=data, is_error=response.status_code >= 400
         )
 
     schemas = {tool.name: tool.input_schema for tool in tools}

@@ -1,7 +1,8 @@
 """What the number of platforms and of tools costs.
 
-`find_connectors` over all platforms beside the same over each platform alone: an engine in this process, whose sandbox
-answers every request late. And the start of a server over stdio with all toolsets, beside the default ones.
+`find_connectors` over all platforms beside the same over each platform alone: an engine in this process over a
+sandbox that answers every request late. The start of a server over stdio with all
+toolsets, beside the default ones.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Fixtures that every test may rely on."""
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import nginx
 from tests.postgres_server import PostgresFixture, PostgresServer, postgres_server
 
 # Messages name a command as it can be run: by its name alone where it is on the PATH.
@@ -29,8 +29,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return nginx.free_port()
 
 
 @pytest.fixture(scope="session")

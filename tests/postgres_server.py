@@ -149,7 +149,7 @@ class PostgresFixture:
 
 @contextmanager
 def postgres_server(*options: str, port: int = 5432) -> Generator[PostgresServer]:
-    """Run a server for as long as the context is open; `options` stand in for `UNSAFE`."""
+    """Run a server for as long as the context is open; `options` replace `UNSAFE`."""
     initdb = program("initdb")
     # The name of a socket may have some hundred characters, which the folders of tests soon exceed.
     with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as name:

@@ -390,7 +390,7 @@ async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_
                 while "notifications/progress" not in await anext(lines):
                     pass
 
-                # The call is in hand, waiting for an operator, when its replica is told to end.
+                # The call waits for an operator when its replica is told to end.
                 running.replicas[owner].send_signal(signal.SIGTERM)
                 told = [json.loads(line.removeprefix("data: ")) async for line in lines if line.startswith("data: ")]
             error = told[-1]["result"]["structuredContent"]["error"]

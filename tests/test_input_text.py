@@ -126,10 +126,7 @@ READERS: dict[str, tuple[bytes, Callable[[Path, bytes, pytest.MonkeyPatch], Any]
         b"value-1",
         lambda _, content, __: EnvironmentSource({"CONNECTOR_MCP_SECRET_A": content.decode()}).read("A"),
     ),
-    "a secret's file": (
-        b"value-1\n",
-        lambda path, content, _: Directory(file_of(path, content, "A").parent).read("A"),
-    ),
+    "a secret's file": (b"value-1\n", lambda path, content, _: Directory(file_of(path, content, "A").parent).read("A")),
     "a secret in the keyring": (b"value-1", of_keyring),
     "a secret on standard input": ("pässword\n".encode(), stored_by_command),
     "the key of the secret store": (Fernet.generate_key(), stored_under_a_key),

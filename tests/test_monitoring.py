@@ -48,11 +48,6 @@ OUTCOMES = codes(ConnectorError) | {"ok", "asked", "cancelled", "failed"}
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`/metrics` of a sandbox after calls of each kind."""
     metrics = Metrics("0")

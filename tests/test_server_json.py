@@ -26,12 +26,7 @@ TEXT: dict[str, Any] = {"type": "string"}
 
 def shape(required: str = "", **members: Any) -> dict[str, Any]:
     """An object with these members and no other, so that a misspelled one is found."""
-    return {
-        "type": "object",
-        "properties": members,
-        "required": required.split(),
-        "additionalProperties": False,
-    }
+    return {"type": "object", "properties": members, "required": required.split(), "additionalProperties": False}
 
 
 def many(items: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +74,7 @@ SERVER = shape(
         )
     ),
     remotes=many(
-        shape(
-            "type url",
-            type={"enum": ["streamable-http", "sse"]},
-            url=URI,
-            headers=many(NAMED),
-            variables=VARIABLES,
-        )
+        shape("type url", type={"enum": ["streamable-http", "sse"]}, url=URI, headers=many(NAMED), variables=VARIABLES)
     ),
 )
 """The registry's schema of 2025-12-11 as far as the file uses it, stricter where the registry itself is: no range for a

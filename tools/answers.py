@@ -28,7 +28,7 @@ from connector_mcp.sandbox.app import Sandbox
 _FOLDER = Path(__file__).parent / "documented" / "answers"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _SEND_ALL = ("conductorone",)
-"""Platforms whose documents require no key, and which send every key of a message, except of those of a choice."""
+"""Platforms that send every key of a message, except those of a choice, though their documents require none."""
 _CHOICE = re.compile(r"may be set at a time:\s*((?:\s*-\s*\w+)+)")
 """Precedes the names of the keys of a choice in the description of a message."""
 _TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"

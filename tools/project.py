@@ -53,7 +53,7 @@ class Project:
 
     @property
     def registry_name(self) -> str:
-        """The name in the MCP registry, whose namespace follows from who owns the repository."""
+        """The name in the MCP registry. Its namespace is the owner of the repository."""
         parts = urlsplit(self.address)
         owner, name = parts.path.strip("/").split("/")
         domain = ["io", "github"] if parts.netloc == "github.com" else parts.netloc.split(".")[::-1]

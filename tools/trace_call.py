@@ -2,8 +2,8 @@
 
     python -m tools.trace_call
 
-A client of the handshake era attaches over stdio to a server whose platforms are `connector-mcp sandbox` over HTTP. It
-reads once to warm up. Then it deletes a connector, and its person types the confirmation. What the server enters
+A client of the handshake era attaches over stdio to a server, which reaches `connector-mcp sandbox` over HTTP. The
+client reads once to warm up. Then it deletes a connector, and its person types the confirmation. What the server enters
 between request and answer is counted.
 """
 

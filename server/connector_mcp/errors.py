@@ -108,9 +108,9 @@ class Issue:
     wanted: str
     example: Any = None
     unknown: bool = False
-    """Whether it is only not known to this server, and the platform may take it."""
+    """True if only this server does not know it, so that the platform may take it."""
     candidates: Sequence[str] = ()
-    """What can stand there instead: for an unknown name the names, for a wrong value the values that may be meant."""
+    """Valid alternatives: for an unknown name the known names, for a wrong value the values that may be meant."""
 
     def as_dict(self) -> dict[str, Any]:
         members: dict[str, Any] = {"path": self.path, "got": self.got, "wanted": self.wanted}

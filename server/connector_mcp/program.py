@@ -1,4 +1,4 @@
-"""How a person starts this program, for messages that name one of its commands.
+"""The command that starts this program, for messages that name one of its commands.
 
 Most installations are in a virtual environment that no shell has on its PATH.
 """

@@ -1,4 +1,4 @@
-"""Suggest the known names that one which is not known may mean: by the meaning of its words, or by its letters."""
+"""Suggest the known names that an unknown one may mean, by the meaning of its words or by its letters."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     weights = {word: number**-0.5 for word, number in shared.items()}
     weights |= {word: _PLATFORM_WEIGHT for word, number in first.items() if number > 1 and word in weights}
     given = {closest(word, shared, cutoff=0.8) or word for word in _words(name, are_tools)}
-    # What the tool is about goes without saying: connectorId may be its id.
+    # The name may repeat what the tool is about: connectorId may be its id.
     given -= _words(of or "", False) - shared.keys()
     scores = {each: sum(weights[word] for word in words & given) for each, words in names.items()}
     best, whole = max(scores.values(), default=0), sum(weights.get(word, 0.5) for word in given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ def test_a_manifest_is_planned_decided_once_and_applied(
     assert "2 done, 0 not done, 0 not known." in done.stdout
     again = run("plan", str(manifest), *data)
     assert again.exit_code == 0
+
+
+def test_each_command_that_is_named_applies_the_same_plan(
+    run: Callable[..., Result], manifest: Path, data: list[str]
+) -> None:
+    allowed = ["--policy", "destroy=approve", *data]
+    parked = run("apply", str(manifest), *allowed)
+    (offered,) = [line for line in parked.stdout.splitlines() if line.startswith("Apply it: ")]
+    command = offered.removeprefix("Apply it: connector-mcp ")
+    assert f"{command}`" in parked.stderr, "with the file again, another plan would be parked"
+    again = run(*shlex.split(command))
+    assert (again.exit_code, len(json.loads(run("approvals", "list", "--json").stdout))) == (3, 1)
+    assert run(*shlex.split(command), "--policy", "destroy=allow").exit_code == 0
 
 
 def test_a_plan_is_applied_by_its_id_with_its_result_as_json(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from connector_mcp.provisioning import calls
 from connector_mcp.provisioning.manifest_file import read_manifest
 
 Run = Callable[..., Result]
@@ -85,7 +86,9 @@ def test_an_export_is_a_manifest_that_a_plan_takes_from_a_pipe(run: Run) -> None
     assert json.loads(as_json.stdout)["apps"].keys() == {"acme-workforce"}
 
 
-def test_drift_shows_both_directions(run: Run, file: Path, sandbox: tuple[str, ...]) -> None:
+def test_drift_shows_both_directions(
+    run: Run, file: Path, sandbox: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     applied = run("apply", str(file), *sandbox)
     assert applied.exit_code == 0, applied.output
     none = run("drift", str(file), *sandbox)
@@ -99,6 +102,8 @@ def test_drift_shows_both_directions(run: Run, file: Path, sandbox: tuple[str, .
     assert "Against what was last applied: no differences." in ahead.stdout
     found: dict[str, Any] = json.loads(run("drift", str(file), "--json", *sandbox).stdout)
     assert {name: each["changes"] for name, each in found.items()} == {"the_manifest": 1, "what_was_last_applied": 0}
+    monkeypatch.setattr(calls, "_SHOWN", 0)
+    assert "Against the manifest: 1 difference.\n… and 1 more.\n" in run("drift", str(file), *sandbox).stdout
 
 
 def test_a_file_that_cannot_be_read_is_refused(run: Run, tmp_path: Path) -> None:

@@ -72,12 +72,6 @@ def test_arguments_that_are_no_json_object_are_refused(text):
         parse_arguments(text, [], SCHEMA)
 
 
-def test_an_argument_without_an_equals_sign_is_refused_and_not_repeated():
-    with pytest.raises(click.BadParameter) as refused:
-        parse_arguments(None, ["secret-value"], SCHEMA)
-    assert "secret-value" not in refused.value.format_message()
-
-
 def test_a_connector_error_is_a_failure_also_inside_of_task_groups():
     error = Blocked("No.", fix="Ask.")
     for raised in (error, BaseExceptionGroup("tasks", [ExceptionGroup("more", [error])])):

@@ -114,8 +114,29 @@ HOOK = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/x", "CONNECTOR_M
         ({**HOOK, "CONNECTOR_MCP_WEBHOOK_URL": "http://hunter2.example.com"}, "CONNECTOR_MCP_WEBHOOK_URL"),
     ],
 )
-def test_an_unsafe_webhook_ends_the_start(environment, variables, named):
+def test_an_unsafe_webhook_ends_the_start_and_is_found_by_check(run, environment, variables, named):
     settings = Settings.load({**environment, **variables}, sandbox=True, port=0)
     with pytest.raises(Misconfigured, match=named) as caught:
         anyio.run(_serve_http, settings, environment)
-    assert "hunter2" not in caught.value.message + caught.value.fix
+    checked = run("config", "check", "--sandbox", **variables)
+    assert (checked.exit_code, named in checked.output) == (2, True)
+    assert "hunter2" not in caught.value.message + caught.value.fix + checked.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"HOST": "0.0.0.0"}, "without authorization"),  # noqa: S104
+        ({"ALLOWED_HOSTS": "localhost:*"}, "'localhost:*' is not an exact host"),
+        ({"ALLOWED_ORIGINS": "*"}, "'*' is not an exact host"),
+        ({"OPERATORS_FILE": "/nowhere/operators.toml"}, "/nowhere/operators.toml cannot be read"),
+        ({"STATE": "postgresql://u:hunter2@[h/d"}, "CONNECTOR_MCP_STATE is wrong"),
+        ({"OTEL": "true"}, "no collector is configured"),
+    ],
+)
+def test_what_ends_the_start_over_http_is_found_by_check(run, variables, named):
+    variables = {f"CONNECTOR_MCP_{name}": value for name, value in variables.items()}
+    for command in (("config", "check"), ("serve", "--http", "--port", "0")):
+        ended = run(*command, "--sandbox", **variables)
+        assert (command, ended.exit_code, named in ended.output) == (command, 2, True)
+        assert "hunter2" not in ended.output

@@ -114,7 +114,12 @@ def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
         ({"tokens_file": "/nowhere/tokens.toml"}, "/nowhere/tokens.toml"),
     ],
 )
-def test_inconsistent_settings_end_the_start_and_say_what_to_set(settings: dict[str, str], named: str) -> None:
+def test_inconsistent_settings_end_the_start_and_check_says_what_to_set(
+    run: Run, settings: dict[str, str], named: str
+) -> None:
     with pytest.raises(Misconfigured) as caught:
         access(**settings)
     assert named in caught.value.message + caught.value.fix
+    variables = {f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()}
+    checked = run("config", "check", "--sandbox", **variables)
+    assert (checked.exit_code, named in checked.output) == (2, True)

@@ -8,27 +8,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.clients.attached import Attached, Connection, Server
-from tests.clients.python_sdk import attach_python
-from tests.clients.typescript_sdk import attach_typescript
+from tests.clients.attached import SECONDS, Connection, Server, TypeScriptClient, attach
 
 SERVE = (sys.executable, "-m", "connector_mcp", "serve", "--sandbox", "--toolsets", "all")
 FIXTURES = (sys.executable, "-m", "tests.clients.fixture_server")
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
 
 CONNECTIONS = (
-    *(Connection("python", transport, era) for transport in ("stdio", "http") for era in ("2026-07-28", "legacy")),
-    Connection("python", "sse", "legacy"),
-    *(Connection("typescript-1", transport, "legacy") for transport in ("stdio", "http", "sse")),
-    *(Connection("typescript-2", transport, "2026-07-28") for transport in ("stdio", "http")),
-    Connection("typescript-2", "sse", "legacy"),
+    *(Connection(1, transport, "legacy") for transport in ("stdio", "http", "sse")),
+    *(Connection(2, transport, "2026-07-28") for transport in ("stdio", "http")),
+    Connection(2, "sse", "legacy"),
 )
 
 
@@ -55,20 +50,22 @@ def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 @pytest.fixture(scope="module", params=CONNECTIONS, ids=str)
-async def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Attached]:
+async def client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[TypeScriptClient]:
     """Each client in turn, with a person who can be asked. Tests share it, so each makes what it changes."""
     connection: Connection = request.param
     server = request.getfixturevalue("stdio_server" if connection.transport == "stdio" else "http_server")
     log = tmp_path_factory.mktemp("client") / "stderr"
-    async with _attach(connection, server, log, elicitation=True) as attached:
+    async with attach(connection, server, log, elicitation=True) as attached:
         yield attached
     assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(params=[each for each in CONNECTIONS if each.transport == "http"], ids=str)
-async def client_that_cannot_ask(request: Any, http_server: Server, tmp_path: Path) -> AsyncGenerator[Attached]:
+async def client_that_cannot_ask(request: Any, http_server: Server, tmp_path: Path) -> AsyncGenerator[TypeScriptClient]:
     """Each client over Streamable HTTP, without a person who can be asked."""
-    async with _attach(request.param, http_server, tmp_path / "stderr", elicitation=False) as attached:
+    async with attach(request.param, http_server, tmp_path / "stderr", elicitation=False) as attached:
         yield attached
 
 
@@ -90,11 +87,6 @@ def _listening(command: tuple[str, ...], environment: Mapping[str, str]) -> Iter
         finally:
             overdue.cancel()
             process.kill()
-
-
-def _attach(connection: Connection, *told: Any, elicitation: bool) -> AbstractAsyncContextManager[Attached]:
-    attach = attach_python if connection.sdk == "python" else attach_typescript
-    return attach(connection, *told, elicitation=elicitation)
 
 
 def process_environment(folder: Path) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
 import traceback
 from collections.abc import AsyncGenerator
@@ -33,7 +32,8 @@ from connector_mcp.transport.http.addresses import PublicAddress
 from connector_mcp.transport.http.app import serve_http
 from tests.clients.node import HERE, node
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
-from tests.transport.auth.issuer import Clock
+from tests.nginx import free_port
+from tests.transport.auth.issuer import Clock, Memory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -57,31 +57,22 @@ class Issuer:
         assert await self.lines.receive_until(b"\n", 100) == b"done"
 
 
-class Memory:
+class Storage(Memory):
     """What a client stores; `scopes` has those of each token that it was given.
 
     A client that registers itself does so for the scopes that it needs first, so one that is to have more is `known`.
     """
 
     def __init__(self, known: str | None = None) -> None:
+        super().__init__()
         self.scopes: list[str | None] = []
-        self._tokens: OAuthToken | None = None
-        self._client = known and OAuthClientInformationFull(
+        self.client = known and OAuthClientInformationFull(
             client_id=known, redirect_uris=[AnyUrl(CALLBACK)], token_endpoint_auth_method="none"
         )
 
-    async def get_tokens(self) -> OAuthToken | None:
-        return self._tokens
-
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        self._tokens = tokens
+        await super().set_tokens(tokens)
         self.scopes.append(tokens.scope)
-
-    async def get_client_info(self) -> Any:
-        return self._client
-
-    async def set_client_info(self, client_info: Any) -> None:
-        self._client = client_info
 
 
 @pytest.fixture
@@ -99,11 +90,10 @@ async def issuer() -> AsyncGenerator[Issuer]:
 
 @pytest.fixture
 async def server(issuer: Issuer, tmp_path: Path) -> AsyncGenerator[str]:
-    """A server whose callers' tokens come from the issuer; its policy lets deletions through."""
+    """A server that takes tokens of the issuer. Its policy allows deletions."""
     environ = {"CONNECTOR_MCP_SANDBOX": "true", "CONNECTOR_MCP_POLICY": "destroy=allow"}
     environ["CONNECTOR_MCP_STATE_DIR"] = str(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     address = PublicAddress(f"http://127.0.0.1:{port}")
     oauth = JwtVerifier(ProtectedResource(address, issuer.url), KeySet(issuer.url, clock=issuer.clock))
     async with (
@@ -118,7 +108,7 @@ async def server(issuer: Issuer, tmp_path: Path) -> AsyncGenerator[str]:
 class Person(OAuthClientProvider):
     """A client with a person who signs in with a browser, which follows every redirect."""
 
-    def __init__(self, server: str, memory: Memory, registered_for: str | None = None) -> None:
+    def __init__(self, server: str, memory: Storage, registered_for: str | None = None) -> None:
         metadata = OAuthClientMetadata(
             redirect_uris=[AnyUrl(CALLBACK)],
             grant_types=["authorization_code"],
@@ -172,7 +162,7 @@ async def refused(server: str, provider: OAuthClientProvider, tool: str = READ) 
 
 
 async def test_a_client_that_is_registered_for_reading_connects_and_gets_no_more(server: str) -> None:
-    memory = Memory()
+    memory = Storage()
     person = Person(server, memory, registered_for="connectors:read")
     async with connected(server, person) as client:
         assert DELETE in {tool.name for tool in (await client.list_tools()).tools}
@@ -183,7 +173,7 @@ async def test_a_client_that_is_registered_for_reading_connects_and_gets_no_more
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_client_steps_up_when_a_call_needs_another_scope(server: str, era: str) -> None:
-    memory = Memory("agent")
+    memory = Storage("agent")
     person = Person(server, memory)
     async with connected(server, person, era) as client:
         assert not (await client.call_tool(READ, {})).is_error
@@ -197,13 +187,13 @@ async def test_a_client_steps_up_when_a_call_needs_another_scope(server: str, er
 async def test_a_token_that_a_new_key_signs_is_accepted_once_the_key_can_be_looked_up(
     server: str, issuer: Issuer
 ) -> None:
-    async with connected(server, Person(server, Memory())) as client:
+    async with connected(server, Person(server, Storage())) as client:
         assert not (await client.call_tool(READ, {})).is_error
     await issuer.command("rotate")
     # Within seconds of the last look-up the server cannot tell whether the key exists.
-    assert "503" in await refused(server, Person(server, Memory()))
+    assert "503" in await refused(server, Person(server, Storage()))
     issuer.clock.now += UNKNOWN_KEY_SECONDS
-    async with connected(server, Person(server, Memory())) as client:
+    async with connected(server, Person(server, Storage())) as client:
         assert not (await client.call_tool(READ, {})).is_error
 
 
@@ -211,16 +201,16 @@ async def test_a_token_for_another_audience_is_refused_and_the_log_says_so(
     server: str, issuer: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
     await issuer.command("audience https://other.example")
-    assert "401" in await refused(server, Person(server, Memory()))
+    assert "401" in await refused(server, Person(server, Storage()))
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert any(f"its audience 'https://other.example' is not one of {server}," in line for line in lines)
     await issuer.command("audience")
-    async with connected(server, Person(server, Memory())) as client:
+    async with connected(server, Person(server, Storage())) as client:
         assert not (await client.call_tool(READ, {})).is_error
 
 
 async def test_a_machine_gets_a_token_and_steps_up_without_a_person(server: str, issuer: Issuer) -> None:
-    memory = Memory()
+    memory = Storage()
     machine = ClientCredentialsOAuthProvider(f"{server}/mcp", memory, "machine", "machine-secret", issuer=issuer.url)
     async with connected(server, machine) as client:
         assert not (await client.call_tool(READ, {})).is_error

@@ -59,8 +59,13 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]
             await page.locator("#deny-reason").fill("Customers still sign in with it.")
             await page.get_by_role("button", name="Deny").click()
             await expect(page.get_by_text("Nothing was changed; the agent")).to_be_visible()
+            # What is known of a connector is remembered from the list, and a call is found in the log.
+            await site.open(page, "/connectors")
+            await site.open(page, "/calls")
+            call = await page.get_by_role("link", name="logto_delete_connector").first.get_attribute("href")
         source = (await agent.call("vectorize_get_source_connectors", limit=1))["data"][0]["id"]
         site.calls = {
+            "call": str(call).removeprefix("/console"),
             "ran": ran,
             "denied": denied,
             "deletion": await agent.park("logto_delete_connector", id=seed.LOGTO_GITHUB),
@@ -99,6 +104,9 @@ PAGES = {
     "denied": "denied",
     "problem": "/nothing",
     "platforms": "/platforms",
+    "calls-all": "/calls?checks=shown",
+    "call": "call",
+    "connector": "/connector?platform=logto&profile=default&id=github-signin&kind=connector",
 }
 
 

@@ -1,4 +1,4 @@
-"""What leaves the process beside results, logs and files: the operator's pages, metrics, spans, rows in PostgreSQL."""
+"""Output other than results, logs and files: the operator's pages, metrics, spans, rows in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from anyio.abc import Process
 
 from connector_mcp.audit.check import verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import INITIALIZE, META, SERVE, http_process, message, modern, post
-from tests.end_to_end.recording import RecordingServer, recording_server
+from tests.end_to_end.faces import INITIALIZE, SERVE, message
+from tests.end_to_end.recording import RecordingServer, environment, recording_server
 from tests.records import audited
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -29,18 +28,10 @@ ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 CALL: dict[str, Any] = {"name": "vectorize_get_source_connectors", "arguments": {}}
 
 
-def environment(recorder: RecordingServer, state: Path) -> dict[str, str]:
-    return {
-        "VECTORIZE_API_KEY": "key",
-        "VECTORIZE_ORGANIZATION_ID": "org",
-        "VECTORIZE_BASE_URL": f"{recorder.origin}/v1",
-        "CONNECTOR_MCP_STATE_DIR": str(state),
-    }
-
-
 async def begin(recorder: RecordingServer, state: Path, call: dict[str, Any]) -> Process:
     """Start a server, shake hands over stdio and make one call, without waiting for its answer."""
-    process = await anyio.open_process(SERVE, env=environment(recorder, state))
+    environ = environment(recorder.origin) | {"CONNECTOR_MCP_STATE_DIR": str(state)}
+    process = await anyio.open_process(SERVE, env=environ)
     assert process.stdin is not None
     initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     for each in (message("initialize", **INITIALIZE), initialized, message("tools/call", 2, **call)):
@@ -68,21 +59,6 @@ async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: in
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
 
 
-@pytest.mark.parametrize(("ending", "status"), ENDINGS)
-async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, status: int, tmp_path: Path) -> None:
-    async with recording_server() as recorder:
-        recorder.silent = True
-        async with http_process(environment(recorder, tmp_path)) as (process, origin):
-            with anyio.fail_after(60):
-                async with anyio.create_task_group() as group:
-                    group.start_soon(call, origin)
-                    await recorder.reached.wait()
-                    process.send_signal(ending)
-                    assert await process.wait() == status
-            assert await all_of(process.stdout) == ""
-    assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
-
-
 async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginning(tmp_path: Path) -> None:
     connectors = [{"name": "f", "type": "FILE_UPLOAD"}]
     change = {"name": "vectorize_create_source_connector", "arguments": {"connectors": connectors}}
@@ -100,10 +76,3 @@ async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginnin
         verdict = verify_log(AuditReader(database))
     assert verdict.intact
     assert record["call_id"] in verdict.notes[0]
-
-
-async def call(origin: str) -> None:
-    """One 2026-07-28 call, which never gets its answer."""
-    with suppress(httpx.HTTPError):
-        answer = await post(origin, message("tools/call", **CALL, _meta=META), **modern(CALL["name"]))
-        assert answer.status_code != 400, answer.text

@@ -53,7 +53,7 @@ Call = tuple[str, dict[str, Any]]
 
 
 class Platforms:
-    """The four platforms, which hold what they were sent and tell it to everybody."""
+    """The four platforms. They store what they are sent and repeat it in every answer."""
 
     def __init__(self, garden: Garden, *, refuse: bool) -> None:
         self.garden = garden

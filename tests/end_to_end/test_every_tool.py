@@ -1,4 +1,4 @@
-"""Whatever arguments fit its published schema, a tool answers with a result or an error of its own."""
+"""For any arguments that fit its published schema, a tool returns a result or a declared error."""
 
 from __future__ import annotations
 

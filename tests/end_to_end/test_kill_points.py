@@ -1,4 +1,4 @@
-"""An approved call whose server or database fails at each step: nothing twice, nothing lost, no false report.
+"""The server or database of an approved call fails at each step: nothing twice, nothing lost, no false report.
 
 Two replicas share their records. The first one, the victim, is hit while it runs the call. Then an agent repeats the
 call on the other one, and does what it is told, until the connector exists.

@@ -1,4 +1,4 @@
-"""Wrong calls that models make: each one is mended in one step by what its answer says, and by nothing else."""
+"""Wrong calls that models make. The answer to each one says how to mend it in one step."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "a config by another name": (UPDATE, {"id": "github-signin", "configuration": {"clientId": "Iv1.x"}}),
     "config keys as arguments": (UPDATE, {"id": "github-signin", "clientId": "Iv1.y"}),
     "tokens in camelCase": (ADD, USER | {"refreshToken": "1//token-of-the-user"}),
-    # Arguments that there are not.
+    # Arguments that do not exist.
     "a confirmation": (UPDATE, {"id": "github-signin", "sync_profile": True, "confirm": True}),
     "a reason": (GET, {"source_connector_id": S3, "reason": "the person wants to see it"}),
     "a tenant that is fixed": (LIST, {"organization_id": "my-org"}),
@@ -92,7 +92,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def place(arguments: Any, path: str) -> tuple[Any, Any]:
-    """The holder of a path of the arguments, and its last step there."""
+    """The object or list that a path of the arguments leads to, and the last step of the path."""
     steps: list[Any] = [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)]
     for step in steps[:-1]:
         arguments = arguments[step]

@@ -1,4 +1,4 @@
-"""Over every face and in both eras: what destroys waits for a decision that the agent cannot take."""
+"""Over every transport and in both eras, a destructive call waits for a decision that the agent cannot make."""
 
 from __future__ import annotations
 

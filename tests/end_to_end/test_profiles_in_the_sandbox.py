@@ -45,7 +45,7 @@ MADE: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @asynccontextmanager
 async def teams(folder: Path, data: Path | None) -> AsyncIterator[dict[str, Client]]:
-    """A client of each team, whose token is bound to the profiles of the team's name."""
+    """A client of each team. Its token is bound to the profiles with the team's name."""
     file = folder / "connector-mcp.toml"
     file.write_text("".join(f"[profiles.{platform}.{team}]\n" for platform in PLATFORMS for team in TEAMS))
     environ = {"CONNECTOR_MCP_STATE_DIR": str(folder), "CONNECTOR_MCP_INLINE_SECRETS": "allow"}

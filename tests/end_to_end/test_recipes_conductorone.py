@@ -75,7 +75,7 @@ async def test_an_app_whose_sync_brings_nothing(agent: Agent, wrong: Any, works:
 
 
 async def delegate(agent: Agent) -> tuple[dict[str, str], str]:
-    """A new connector for a person to finish, in the app that there is."""
+    """A new connector for a person to finish, in the existing app."""
     (app,) = await agent.call("conductorone_search_apps", query="workforce")
     made = await agent.call(
         "conductorone_create_delegated_connector", app_id=app["id"], catalog_id=OKTA_TYPE, display_name="Okta (new)"

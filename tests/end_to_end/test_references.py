@@ -1,4 +1,4 @@
-"""An agent provisions connectors on references alone: the platforms get the values, and nothing else ever does."""
+"""An agent provisions connectors by references alone: only the platforms get the values."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
     async with recording_server() as recorder:
         token = {"access_token": "t-logto", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
         smtp = {"id": "new", "config": {"auth": {"pass": f"{MARK}-smtp"}}, "note": f"{MARK}-smtp"}
-        # What the platform stores looks like references, and is none of the caller's.
+        # The platform stores text that looks like a reference; it is not one that the caller made.
         stored = {"clientId": "secret://S3_SECRET", "clientSecret": "old-secret"}
         okta = C1_NOW["connectorView"]["connector"] | {"id": "c1"}
         recorder.answers |= {

@@ -1,4 +1,4 @@
-"""What a 2026-07-28 client brings back with an answer opens one call, once, and nothing else."""
+"""The state that a 2026-07-28 client returns with an answer releases one call, once."""
 
 from __future__ import annotations
 

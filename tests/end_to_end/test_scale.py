@@ -97,6 +97,8 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             assert result.exit_code == 0, result.output
 
         parked = [await park() for _ in range(TRIES)]
+        log = CallLog(engine.database)
+        (last,) = (await log.page(Wanted(once=True), count=1)).calls
         measured: dict[str, Measured] = {
             "read": partial(engine.call, READ, {}, FakeCaller()),
             "decide": decide,
@@ -105,7 +107,8 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             "history": engine.approvals.history,
             "everything": engine.approvals.everything,
             "counts": engine.approvals.counts,
-            "recent calls": partial(CallLog(engine.database).page, Wanted(once=True), count=50),
+            "recent calls": partial(log.page, Wanted(once=True), count=50),
+            "one call": partial(log.records, last.call_id),
         }
         for path in ("/console", "/console/history", "/console/calls", "/console/calls?outcome=refused", "/metrics"):
             measured[path] = partial(page, path)

@@ -1,4 +1,4 @@
-"""A call over HTTP, found again in the log, the audit log and the caller's trace; and the pages of a real server."""
+"""A call over HTTP is found in the log, the audit log and the caller's trace. The metrics of a real server."""
 
 from __future__ import annotations
 

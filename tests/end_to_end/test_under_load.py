@@ -1,4 +1,4 @@
-"""A real server with much to do: it ends with twenty slow calls in hand, and serves on beside two thousand streams."""
+"""A real server under load: it ends with twenty slow calls in flight, and serves others beside two thousand streams."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ NAMES = [f"{era}-{fate}-{number}" for era in ("modern", "legacy") for fate in ("
 
 STREAMS = 2_000
 FEWEST_STREAMS = 1_000
-"""As many as there are at least where this machine allows no more open files."""
+"""The fewest streams to test with, on a machine that allows few open files."""
 
 STREAM_BYTES = 200_000
 NEW_STREAM_BYTES = 40_000
-"""What a stream may add once others have been closed, half of what one takes: their memory is used again."""
+"""What a stream may add after others have been closed, because their memory is used again."""
 
 SERVER_BYTES = 500_000_000
 

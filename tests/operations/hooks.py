@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -57,3 +57,16 @@ def drive(reads: Reads[Any], answer: Callable[[Read], Any]) -> Any:
         except StopIteration as end:
             return end.value
         outcomes = [answer(each) for each in batch]
+
+
+def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema inside a schema, with the path of properties that leads there."""
+    yield path, schema
+    for key, member in schema.get("properties", {}).items():
+        yield from schemas(member, f"{path}.{key}")
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict):
+            yield from schemas(schema[word], f"{path}[]")
+    for word in ("anyOf", "oneOf", "allOf"):
+        for branch in schema.get(word, ()):
+            yield from schemas(branch, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -20,7 +19,7 @@ from connector_mcp.operations.connector_types import (
     example,
 )
 from tests.for_each import for_each
-from tests.operations.hooks import describe
+from tests.operations.hooks import describe, schemas
 
 PLATFORMS = {"vectorize": 48, "logto": 57, "conductorone": 148, "versori": 27}
 
@@ -92,17 +91,6 @@ def accepts(entry: ConnectorType, config: Any) -> bool:
     return Draft202012Validator(entry.config).is_valid(config)
 
 
-def described_members(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, member in schema.get("properties", {}).items():
-        yield f"{path}/{key}", member.get("description")
-        yield from described_members(member, f"{path}/{key}")
-    for keyword in ("items", "additionalProperties"):
-        if isinstance(schema.get(keyword), dict):
-            yield from described_members(schema[keyword], path)
-    for branch in schema.get("anyOf", ()):
-        yield from described_members(branch, path)
-
-
 @pytest.mark.parametrize(("platform", "count"), PLATFORMS.items())
 def test_every_known_type_of_a_platform_is_there(platform: str, count: int) -> None:
     assert len(connector_types(platform)) == count
@@ -125,10 +113,12 @@ def test_a_config_schema_is_valid_and_closed(entry: ConnectorType) -> None:
 
 @every_type
 def test_every_member_of_a_config_is_described_in_a_short_sentence(entry: ConnectorType) -> None:
-    for path, description in described_members(entry.config):
-        assert description, path
-        assert description.endswith("."), path
-        assert len(description) <= 100, path
+    for path, schema in schemas(entry.config):
+        for key, member in schema.get("properties", {}).items():
+            description = member.get("description")
+            assert description, (path, key)
+            assert description.endswith("."), (path, key)
+            assert len(description) <= 100, (path, key)
 
 
 @every_type
@@ -330,15 +320,6 @@ def test_versori_protocols_take_their_own_address_only() -> None:
 # What describe_connector_type says ------------------------------------------------------------------------------------
 
 
-def required_keys(schema: Any) -> Iterator[str]:
-    """Every key that a schema requires, at any depth."""
-    yield from schema.get("required", ())
-    inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
-    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
-    for each in inner:
-        yield from required_keys(each)
-
-
 def in_words(shown: Any, schema: Any) -> None:
     """Check that keys in words are all the keys, and that a required one has its meaning or its form."""
     if not schema.get("properties"):
@@ -374,7 +355,7 @@ def test_a_description_has_at_most_2_kb_and_every_required_key_unless_all_is_ask
                 if schema and found.get(exact) != schema:
                     in_words(found[words], schema)
                     assert "detail full" in found["left_out"], entry.type
-                for key in required_keys(schema):
+                for key in {key for _, part in schemas(schema) for key in part.get("required", ())}:
                     assert re.search(rf"\b{re.escape(key)}\b", text), (entry.type, key)
             assert all(found.get(name) for name in ("type", "name", "kind", "described_by"))
             assert set(found.get("notes", ())) >= set(entry.notes)

@@ -1,11 +1,9 @@
-"""What holds for every operation, whoever declares it: read before adding one."""
+"""The rules for the operations of all platforms: read them before adding one."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from jsonschema import Draft202012Validator
 
@@ -16,7 +14,7 @@ from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
 from tests.for_each import for_each
-from tests.operations.hooks import issues
+from tests.operations.hooks import issues, schemas
 from tools.pages import size
 
 OPERATIONS = catalog(PLATFORMS)
@@ -53,19 +51,6 @@ def tool(name: str) -> Tool:
 def wire(made: Tool, *, with_output: bool = False) -> int:
     """The size of a tool in a list of tools."""
     return size(made.as_dict(), with_output=with_output)
-
-
-def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema inside a schema, with the path of properties that leads there."""
-    yield path, schema
-    for key, member in schema.get("properties", {}).items():
-        yield from schemas(member, f"{path}.{key}")
-    for word in ("items", "additionalProperties"):
-        if isinstance(schema.get(word), dict):
-            yield from schemas(schema[word], f"{path}[]")
-    for word in ("anyOf", "oneOf", "allOf"):
-        for branch in schema.get(word, ()):
-            yield from schemas(branch, path)
 
 
 def test_there_are_the_seventeen_documented_operations_and_the_supporting_reads() -> None:

@@ -12,6 +12,7 @@ from connector_mcp.secrets.sources import EnvironmentSource
 from tests.engine.conftest import Bench, FakeCaller, yes
 
 Manifest = dict[str, Any]
+Applied = tuple[Bench, Manifest]
 SECRETS = ("s3_key", "s3_secret", "pinecone", "openai", "discord", "facebook", "sso", "okta", "erp", "drive")
 _OKTA = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
 
@@ -146,6 +147,13 @@ async def plan(made: Bench, manifest: Manifest, caller: FakeCaller | None = None
     result = await call(made, "plan_connectors", caller, manifest=manifest, **arguments)
     assert not result.is_error, result.content
     return result.content["data"]
+
+
+async def export(made: Bench, **arguments: Any) -> Manifest:
+    """The manifest of what exists."""
+    result = await call(made, "export_connectors", **arguments)
+    assert not result.is_error, result.content
+    return result.content["data"]["manifest"]
 
 
 async def issues(made: Bench, manifest: Manifest, **arguments: Any) -> dict[str, str]:

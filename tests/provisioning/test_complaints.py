@@ -8,18 +8,10 @@ from typing import Any
 import pytest
 
 from connector_mcp.secrets.collection import Secrets
-from tests.engine.conftest import BenchMaker
-from tests.provisioning.manifests import Store, apply, call, changes, plan, secrets, sixty_things
+from tests.engine.conftest import Bench, BenchMaker
+from tests.provisioning.manifests import Applied, Store, apply, changes, export, plan, secrets, sixty_things
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_secrets_that_cannot_be_read_are_no_difference_for_ever(bench: BenchMaker) -> None:
-    made, wanted = bench(secrets=secrets()), sixty_things()
-    await apply(made, wanted)
-    for _ in range(2):
-        planned = await plan(made, wanted)
-        assert planned["counts"] == {"unchanged": 60}
 
 
 OUTSIDE: list[tuple[str, str, dict[str, Any], str]] = [
@@ -52,9 +44,8 @@ async def test_a_change_made_elsewhere_is_seen(bench: BenchMaker) -> None:
     assert ("create", "sources.site-2") in changes(planned)
 
 
-async def test_what_is_taken_over_is_not_replaced(bench: BenchMaker) -> None:
-    made = bench()
-    manifest = (await call(made, "export_connectors")).content["data"]["manifest"]
+async def test_what_is_taken_over_is_not_replaced(made: Bench) -> None:
+    manifest = await export(made)
     await apply(made, manifest)
     assert (await plan(made, manifest))["counts"] == {"unchanged": 39}
     assert "DELETE" not in {method for method, _ in made.requests()}
@@ -69,9 +60,8 @@ async def test_no_secret_is_in_what_is_stored(bench: BenchMaker, tmp_path: Path)
     assert not [name for name in store.names() if str(store.read(name)).encode() in stored]
 
 
-async def test_the_order_of_a_set_is_no_difference(bench: BenchMaker) -> None:
-    made, wanted = bench(secrets=secrets()), sixty_things()
-    await apply(made, wanted)
+async def test_the_order_of_a_set_is_no_difference(sixty: Applied) -> None:
+    made, wanted = sixty
     for site in range(6):
         wanted["sources"][f"site-{site}"]["config"]["seed-urls"].reverse()
     wanted["pipelines"]["web"]["sources"].reverse()

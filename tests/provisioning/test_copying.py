@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.cli.commands.manifests import last_applied
 from tests.engine.conftest import FakeCaller
 from tests.engine.test_accounts import Maker, Two, two
 from tests.provisioning.manifests import changes
@@ -77,6 +78,20 @@ async def test_an_entry_of_one_account_cannot_refer_to_one_of_another(two: Maker
     manifest = {"name": "x", "sources": {"drive": drive}, "source_users": {"u": user}}
     issues = (await answer(made, "plan_connectors", manifest=manifest))["error"]["issues"]
     assert issues[0]["got"] == "a reference to sources.drive, which is in profile staging"
+
+
+@pytest.mark.parametrize("default", ["staging", None])
+async def test_what_was_last_applied_is_compared_in_the_account_of_the_manifest(
+    two: Maker, default: str | None
+) -> None:
+    made = two(default=default, policy="create=allow")
+    site = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+    manifest = {"name": "copy", "profiles": PRODUCTION, "sources": {"site": site}}
+    planned = await answer(made, "plan_connectors", manifest=manifest)
+    applied = await answer(made, "apply_plan", plan_id=planned["data"]["plan_id"])
+    assert applied["data"]["status"] == "done"
+    again = await answer(made, "plan_connectors", manifest=await last_applied(made.engine, manifest))
+    assert again["data"]["counts"] == {"unchanged": 1}
 
 
 async def test_an_account_that_is_not_named_or_not_there_is_told(two: Maker) -> None:

@@ -10,8 +10,8 @@ import pytest
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.sandbox import seed
-from tests.engine.conftest import Bench, BenchMaker
-from tests.provisioning.manifests import Manifest, apply, call, changes, plan, secrets, sixty_things
+from tests.engine.conftest import Bench
+from tests.provisioning.manifests import Applied, call, changes, export, plan
 
 pytestmark = pytest.mark.anyio
 
@@ -29,13 +29,6 @@ COLLECTIONS = {
     "destination": "vectorize.destinations",
     "AI platform": "vectorize.aiplatforms",
 }
-
-
-async def export(made: Bench, **arguments: Any) -> Manifest:
-    """The manifest of what exists."""
-    result = await call(made, "export_connectors", **arguments)
-    assert not result.is_error, result.content
-    return result.content["data"]["manifest"]
 
 
 def disturb(made: Bench, random: Random) -> None:
@@ -76,9 +69,8 @@ async def test_export_then_plan_is_empty_in_any_state(made: Bench, number: int) 
     assert set(planned["counts"]) <= {"adopt"}
 
 
-async def test_export_then_plan_is_empty_for_what_was_applied(bench: BenchMaker) -> None:
-    made = bench(secrets=secrets())
-    await apply(made, sixty_things())
+async def test_export_then_plan_is_empty_for_what_was_applied(sixty: Applied) -> None:
+    made, _ = sixty
     assert changes(await plan(made, await export(made))) == []
 
 

@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.cli.commands.manifests import last_applied
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits
-from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
-from tests.provisioning.plans import sources
+from tests.engine.conftest import Bench, BenchMaker
+from tests.provisioning.manifests import apply, call, changes, export, plan
+from tests.provisioning.plans import CRAWLER, sources
 
 pytestmark = pytest.mark.anyio
 
 QUICK = ClientLimits(attempts=1, requests_per_second=math.inf)
-CRAWLER = {"seed-urls": ["https://docs.example.com"]}
-
-
-async def call(made: Bench, tool: str, arguments: JsonObject, caller: FakeCaller | None = None) -> Any:
-    result = await made.engine.call(tool, arguments, caller or FakeCaller())
-    assert not result.is_error, result.content
-    return result.content["data"]
 
 
 def manifest(count: int = 3) -> dict[str, Any]:
@@ -49,19 +43,15 @@ def manifest(count: int = 3) -> dict[str, Any]:
 
 async def test_what_is_applied_needs_no_further_plan(made: Bench):
     wanted = manifest()
-    plan = await call(made, "plan_connectors", {"manifest": wanted})
-    caller = FakeCaller(yes("ingestion"))
-    answer = await call(made, "apply_plan", {"plan_id": plan["plan_id"]}, caller)
-    assert answer["status"] == "done"
-    again = await call(made, "plan_connectors", {"manifest": wanted})
-    assert again["changes"] == 0
+    await apply(made, wanted)
+    assert (await plan(made, wanted))["changes"] == 0
 
 
 async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch):
     """One request in twenty fails: refused, limited, or hung up after it was carried out."""
     made, chance = bench(limits=QUICK), random.Random(5)
     wanted = manifest(30)
-    plan = await call(made, "plan_connectors", {"manifest": wanted})
+    planned = await plan(made, wanted)
     kinds: list[dict[str, Any]] = [
         {"status": 500}, {"status": 429}, {"kind": "hang_up", "applied": True}, {"kind": "timeout", "applied": True},
     ]  # fmt: skip
@@ -73,7 +63,7 @@ async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypat
     monkeypatch.setattr(faults, "next_for", next_for)
     statuses: list[str] = []
     for _ in range(12):
-        result = await made.engine.call("apply_plan", {"plan_id": plan["plan_id"]}, FakeCaller())
+        result = await call(made, "apply_plan", plan_id=planned["plan_id"])
         statuses.append(result.content.get("data", result.content)["status"])
         if statuses[-1] == "done":
             break
@@ -81,7 +71,18 @@ async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypat
     assert statuses[-1] == "done"
     names = [row["name"] for row in await sources(made)]
     assert [names.count(f"Docs {number}") for number in range(30)] == [1] * 30
-    assert (await call(made, "plan_connectors", {"manifest": wanted}))["changes"] == 0
+    assert (await plan(made, wanted))["changes"] == 0
+
+
+async def test_a_text_that_looks_like_a_reference_stays_text(made: Bench):
+    texts = ("${a.b.id}", "of ${a.b.id}", "${sources.s-0.id}", "${x}", "${variables.stage}")
+    named = {f"s-{number}": text.replace("${", "$${") for number, text in enumerate(texts)}
+    wanted = {"name": "m", "sources": {key: {"name": name, "type": "WEB_CRAWLER", "config": CRAWLER}
+                                       for key, name in named.items()}}  # fmt: skip
+    await apply(made, wanted)
+    assert {*texts} < {row["name"] for row in await sources(made)}
+    for manifest in (wanted, await last_applied(made.engine, wanted), await export(made, platform="vectorize")):
+        assert changes(await plan(made, manifest)) == []
 
 
 async def test_what_all_connectors_need_is_read_once(made: Bench):
@@ -90,10 +91,9 @@ async def test_what_all_connectors_need_is_read_once(made: Bench):
         for entry in crawlers.values():
             entry["config"] = {"seed-urls": [f"https://{version}.example.com"]}
         before = len(made.requests())
-        plan = await call(made, "plan_connectors", {"manifest": {"name": "m", "sources": crawlers}})
-        planned = made.requests()[before:]
+        await plan(made, {"name": "m", "sources": crawlers})
         # A list of the sources, and before a change each source, and once the pipelines that may use it.
-        assert len(planned) == (1, 8)[version]
-        await call(made, "apply_plan", {"plan_id": plan["plan_id"]}, FakeCaller(yes("m")))
+        assert len(made.requests()[before:]) == (1, 8)[version]
+        await apply(made, {"name": "m", "sources": crawlers})
         checked = made.requests()[-7:]
         assert sum("pipelines" in path for _, path in checked) == 1

@@ -27,7 +27,7 @@ Made = dict[str, Any]
 """What the tools answered so far, by tool."""
 
 USER = seed.CONDUCTORONE_USERS[0]["id"]
-# What the sandbox has in the place of the things that examples name.
+# Things of the sandbox, instead of those that examples name.
 PRESENT: dict[str, dict[str, Any]] = {
     "vectorize": {
         "source_connector_id": seed.VECTORIZE_WEB_CRAWLER, "connector_id": seed.VECTORIZE_FILE_UPLOAD,
@@ -98,7 +98,7 @@ OWN: dict[str, dict[str, Any] | Callable[[Made], dict[str, Any]]] = {
     "conductorone_get_app": APP,
     "conductorone_update_app": APP,
 }
-"""Arguments of single tools, where those that are present do not do."""
+"""Arguments of single tools that need something else."""
 
 
 def arguments(operation: type[Operation], made: Made) -> dict[str, Any]:

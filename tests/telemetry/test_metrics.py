@@ -215,10 +215,7 @@ def test_what_waits_in_the_database_is_not_a_number_while_that_cannot_be_read() 
     assert value("connector_mcp_approval_oldest_seconds") == 7.5
     assert value(*lag) == 3
     metrics.set_backlog(None)
-    lost = [
-        value("connector_mcp_approvals", {"state": "pending"}),
-        value("connector_mcp_approval_oldest_seconds"),
-    ]
+    lost = [value("connector_mcp_approvals", {"state": "pending"}), value("connector_mcp_approval_oldest_seconds")]
     assert all(each is not None and math.isnan(each) for each in lost)
     assert value(*lag) is None
 

@@ -19,8 +19,14 @@ def test_the_generated_files_are_up_to_date(what: str, folder: str, capsys: pyte
     assert main([what, "--check", "--out", str(ROOT / folder)]) == 0, capsys.readouterr().err
 
 
-def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_path: Path):
+def test_there_is_one_file_a_tool_with_tenant_arguments_and_writing_again_changes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     main(["schemas", "--out", str(tmp_path)])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    main(["schemas", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.endswith(", 0 changed\n")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
     files = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
     assert files.pop("manifest.schema.json") == manifest_schema()
     assert {contract["name"] for contract in files.values()} == set(catalog())
@@ -30,16 +36,11 @@ def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_p
     assert "organisation_id" in described["inputSchema"]["properties"]
 
 
-def test_writing_again_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_check_names_stale_files_that_writing_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     main(["schemas", "--out", str(tmp_path)])
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    main(["schemas", "--out", str(tmp_path)])
-    assert capsys.readouterr().out.endswith(", 0 changed\n")
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
-
-
-def test_the_check_names_files_that_differ_are_missing_or_are_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    main(["schemas", "--out", str(tmp_path)])
+    (other := tmp_path / "README.md").write_text("kept")
+    (stale := tmp_path / "acme" / "acme_get_connector.json").parent.mkdir()
+    stale.write_text("{}")
     (tmp_path / "logto" / "logto_get_connector.json").write_text("{}")
     (tmp_path / "logto" / "logto_list_connectors.json").unlink()
     (tmp_path / "logto" / "logto_forget_connector.json").write_text("{}")
@@ -49,14 +50,6 @@ def test_the_check_names_files_that_differ_are_missing_or_are_stale(tmp_path: Pa
     for name in ("logto_get_connector", "logto_list_connectors", "logto_forget_connector"):
         assert f"{name}.json" in message
     assert "versori_get_connector" not in message
-
-
-def test_writing_removes_the_files_and_folders_of_removed_tools(tmp_path: Path):
-    stale = tmp_path / "acme" / "acme_get_connector.json"
-    stale.parent.mkdir()
-    stale.write_text("{}")
-    other = tmp_path / "README.md"
-    other.write_text("kept")
     main(["schemas", "--out", str(tmp_path)])
     assert not stale.parent.exists()
     assert other.read_text() == "kept"

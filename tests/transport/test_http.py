@@ -61,10 +61,7 @@ async def accept(context: Any, params: Any) -> ElicitResult:
 @pytest.mark.parametrize("face", FACES)
 async def test_the_holder_of_the_token_calls_under_its_name(mode: Any, face: str) -> None:
     tokens = [StaticToken.from_secret("another"), StaticToken.from_secret(TOKEN, name="ci", scopes=["connectors:read"])]
-    async with (
-        serving(FakeEngine(), tokens=tokens) as address,
-        connected(address, face, mode, token=TOKEN) as client,
-    ):
+    async with serving(FakeEngine(), tokens=tokens) as address, connected(address, face, mode, token=TOKEN) as client:
         listed = (await client.list_tools()).tools
         told = (await client.call_tool(TOOL, {})).structured_content
     assert told is not None

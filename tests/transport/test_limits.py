@@ -155,10 +155,7 @@ async def one_call_running(face: str, mode: Any) -> AsyncGenerator[tuple[str, An
     async def call(client: Client) -> None:
         results.append(await client.call_tool(TOOL, {}))
 
-    async with (
-        serving(engine, limits=HttpLimits(calls=1)) as address,
-        connected(address, face, mode) as client,
-    ):
+    async with serving(engine, limits=HttpLimits(calls=1)) as address, connected(address, face, mode) as client:
         await client.list_tools()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call, client)
@@ -251,11 +248,7 @@ async def test_a_head_that_grows_without_an_end_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [
-        "Content-Length: 10\r\n\r\n",
-        "Content-Length: 10\r\n\r\nhalf",
-        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
-    ],
+    ["Content-Length: 10\r\n\r\n", "Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"],
 )
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=1", "/nowhere"])
 async def test_a_client_that_does_not_send_the_body_in_time_is_cut(path: str, sent: str) -> None:

@@ -20,13 +20,15 @@ _EXPORTED: Final = 500
 """Calls that an export reads at once."""
 
 _SEEN: Final = 1_000
-"""Records of a target among which its last change is looked for."""
+"""How many of the last records of a target are searched for its last change."""
 
 _MEMBERS: Final = f"audit.*, (SELECT value FROM keys WHERE name = '{KEY}') AS secret"
 # One statement, so that a record that is added meanwhile does not look like a fault.
 _OF_CALL: Final = f"""
-SELECT DISTINCT {_MEMBERS}, (SELECT head FROM audit_chain WHERE id = 1) AS head FROM audit AS own
-JOIN audit ON audit.seq BETWEEN own.seq - 1 AND own.seq + 1 WHERE own.call_id = :id ORDER BY audit.seq LIMIT 24
+SELECT {_MEMBERS}, (SELECT head FROM audit_chain WHERE id = 1) AS head FROM audit WHERE seq IN (
+    SELECT seq + place FROM (SELECT seq FROM audit WHERE call_id = :id ORDER BY seq LIMIT 8) AS own
+    CROSS JOIN (SELECT -1 AS place UNION SELECT 0 UNION SELECT 1) AS beside
+) ORDER BY seq
 """
 # A call that changes something has a record of its beginning.
 _LAST_CHANGE: Final = f"""

@@ -44,7 +44,7 @@ class Head(NamedTuple):
 
 
 UNKNOWN: Final = Head()
-"""The end of a chain of which nothing is known."""
+"""The end of a chain about which nothing is known."""
 
 
 def seal(members: bytes, seq: int, time: str, prev: str, key: bytes) -> tuple[str, str]:

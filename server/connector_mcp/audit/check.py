@@ -8,7 +8,7 @@ from pathlib import Path
 
 from connector_mcp.audit import chain
 from connector_mcp.audit.chain import START, Head, unseal
-from connector_mcp.audit.reader import AuditReader, Line, unsealed_fault
+from connector_mcp.audit.reader import UNSEALED, AuditReader, Line
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
 
@@ -60,7 +60,7 @@ def _archived_lines(paths: Sequence[Path], key: bytes) -> Iterator[Line]:
                 for number, text in enumerate(file, 1):
                     record = unseal(text.rstrip("\n"), key)
                     place = f"{path.name} line {number}"
-                    yield Line(place, record["seq"] if record else 0, text, record, unsealed_fault(record))
+                    yield Line(place, record["seq"] if record else 0, text, record, None if record else UNSEALED)
         except OSError as failure:
             raise StoreUnavailable(
                 f"The archived audit log {path} cannot be read: {failure.strerror or failure}.",
@@ -75,7 +75,7 @@ class _Check:
         """Number of the next record; 0 before the first."""
         self._report = CheckReport()
         self._seen = seen
-        """The hash that must still come."""
+        """The hash that was not found yet."""
         self._hash: str | None = None
         """Hash of the record before; None if it is not known."""
         self._before_first: tuple[int, str] | None = None

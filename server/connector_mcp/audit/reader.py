@@ -16,6 +16,9 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Value, storable
 from connector_mcp.state.keys import decode_key
 
+UNSEALED: Final = "its hash does not fit: it was altered, or was not written by this server"
+"""What is wrong with a line that has no valid seal."""
+
 PAGE: Final = 500
 """Number of lines read at once."""
 
@@ -55,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records of calls are chosen. None stands for all."""
+    """Which records of calls are chosen. None matches all."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -67,12 +70,12 @@ class Wanted:
     call_id: str | None = None
     target: str | None = None
     probes: bool = True
-    """Also the checks of `doctor` and of the console."""
+    """Whether to choose the checks that `doctor` and the console make too."""
     once: bool = False
-    """One record for each call: its end, or its beginning if it did not end."""
+    """Whether to choose one record for each call: its end, or its beginning if it did not end."""
 
     def condition(self) -> tuple[str, Mapping[str, Value]]:
-        """Return the condition in SQL, and its values. It lets a few more tools through."""
+        """Return the condition in SQL, and its values. It may match more tools than the pattern does."""
         like = None if self.tool is None else _as_like(self.tool)
         values: dict[str, Value] = {"principal": self.principal, "outcome": self.outcome, "call_id": self.call_id}
         values |= {"tool": like, "target": self.target, "transport": None if self.probes else PROBE}
@@ -87,13 +90,13 @@ class Wanted:
         return " AND ".join(["call_id IS NOT NULL", *parts, *[_ENDED_OR_OPEN] * self.once]), values
 
     def accepts(self, line: Line) -> bool:
-        """Check that the tool matches the pattern, and count a line that is at fault too."""
+        """Check that the tool matches the pattern. A line with a fault matches every pattern."""
         record = line.authentic
         return record is None or self.tool is None or fnmatchcase(record["tool"], self.tool)
 
 
 class AuditReader:
-    """The audit log of a database, as one command sees it."""
+    """The audit log of a database, for one command."""
 
     def __init__(self, database: Database) -> None:
         """Read the key.
@@ -174,14 +177,9 @@ def read_line(row: Row, key: bytes) -> Line:
     return Line(f"record {row['seq']}", row["seq"], row["line"], record, _fault(row, record), row["call_id"] or "")
 
 
-def unsealed_fault(record: JsonObject | None) -> str | None:
-    """Return what is wrong with a line that has no valid seal."""
-    return None if record else "its hash does not fit: it was altered, or was not written by this server"
-
-
 def _fault(row: Row, record: JsonObject | None) -> str | None:
     if record is None:
-        return unsealed_fault(record)
+        return UNSEALED
     if record["seq"] != row["seq"]:
         return f"record {record['seq']} is in its place"
     expected = {name: record.get(name) for name in COLUMNS}

@@ -1,4 +1,4 @@
-"""What the audit log holds about a call, and the same as an event of the Open Cybersecurity Schema Framework.
+"""What the audit log records of a call, and its form as an event of the Open Cybersecurity Schema Framework.
 
 A call ends with one record, whatever its outcome. A change has another record, written before it is sent, so that a
 process that dies in between leaves a trace.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -88,6 +89,17 @@ def load_settings(**overrides: Any) -> Settings:
 def options_given(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that were given."""
     return {name: value for name, value in overrides.items() if value not in (None, ())}
+
+
+def as_typed(overrides: Mapping[str, Any]) -> str:
+    """Return the common options as they were given, to go behind a command that is to be run next."""
+    words: list[str] = []
+    for name, value in options_given(overrides).items():
+        flag = "--data" if name == "sandbox_data" else f"--{name.replace('_', '-')}"
+        values = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+        for each in values:
+            words += [flag] if each is True else [flag, str(each)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def find_config(environ: Mapping[str, str], named: Path | None = None) -> ConfigFile | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _NARROWEST = 8
-"""Columns of a value that is still worth reading."""
+"""Columns below which a value is not cut further."""
 
 
 class Failure(Exception):
@@ -97,7 +97,7 @@ def _cut(cell: str, width: int) -> str:
 def print_list(
     records: list[JsonObject], rows: Iterable[tuple[str, ...]], *, header: tuple[str, ...], as_json: bool, empty: str
 ) -> None:
-    """Print the records as a JSON array, or else a row for each; `empty` says in words that there is none."""
+    """Print the records as a JSON array, or else a row for each; without records, print `empty`."""
     if as_json:
         click.echo(json_text(records))
     else:

@@ -33,12 +33,12 @@ def make_accounts(
     secrets: Secrets,
     policy: Policy,
     observer: Observer = NULL_OBSERVER,
-    turns: SharedRateLimit | None = None,
+    shared_rate: SharedRateLimit | None = None,
 ) -> tuple[Account, ...]:
     """Return the accounts of every served platform: one for each profile, or one from the environment.
 
-    `sandbox_of` opens the sandbox of the profile with a name; None uses the real platforms. `turns` is the rate limit
-    that replicas share; None with a single process.
+    `sandbox_of` opens the sandbox of a profile by its name; None uses the real platforms. `shared_rate` is the rate
+    limit that replicas share; None with a single process.
 
     Raises:
         Misconfigured: A profile or a named platform lacks something, or a policy names something that does not exist.
@@ -66,7 +66,7 @@ def make_accounts(
                     values,
                     transport=transport,
                     limits=_limits(settings, profile),
-                    shared_rate_limit=turns,
+                    shared_rate_limit=shared_rate,
                     account=f"{platform.name}:{profile_name}",
                     observer=observer,
                 ),
@@ -264,7 +264,7 @@ class Readiness:
 
     @property
     def wanted(self) -> bool:
-        """Whether the server must serve it: a profile of the file is never left out silently."""
+        """True if the server must serve it: a profile of the file is never left out silently."""
         return self.configured or bool(self.profile)
 
     @property

@@ -61,7 +61,7 @@ async def open_engine(
     secrets = open_secrets(settings, environ)
     policy = server_policy(settings, transport)
     database = open_database(settings)
-    announcements = _make_announcements(settings, database)
+    announcements = make_announcements(settings, database)
     rate = shared_rate_limit(settings, database, "requests to platforms")
     accounts = make_accounts(
         settings, environ, sandbox_of if settings.sandbox else None, secrets, policy, observer, rate
@@ -179,7 +179,12 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str], profile: str) 
     return Sandbox(settings.sandbox_data, create_body=create_body, account=profile)
 
 
-def _make_announcements(settings: Settings, database: Database) -> ApprovalWebhook | None:
+def make_announcements(settings: Settings, database: Database) -> ApprovalWebhook | None:
+    """Return the webhook that tells of parked calls, or None without one.
+
+    Raises:
+        Misconfigured: Its address or its secret is invalid.
+    """
     secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None

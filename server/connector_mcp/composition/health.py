@@ -53,7 +53,7 @@ class PlatformReport:
     detail: str = ""
     fix: str = ""
     role: str = ""
-    """Whether the credentials may write, as far as the platform shows that."""
+    """What the platform shows about whether the credentials may write."""
 
     def as_dict(self) -> JsonObject:
         state = "fine" if self.fine else "failed" if self.readiness.configured else "not configured"
@@ -161,7 +161,7 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
 
 
 async def describe_role(account: Account) -> str:
-    """Say whether an account's credentials may write, as far as the platform shows that without a write."""
+    """Return what the platform shows, without a write, about whether an account's credentials may write."""
     platform, needs = account.platform, account.platform.writing_needs
     told = f"{platform.title} does not show whether the credentials may write." + (
         f" Writing needs {needs}." if needs else ""

@@ -1,4 +1,4 @@
-"""Who may use a server over HTTP, and how much: callers with their limits, operators, and the pages for people."""
+"""Access to a server over HTTP: callers with their limits, operators, and the pages for people."""
 
 from __future__ import annotations
 

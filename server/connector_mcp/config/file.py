@@ -52,7 +52,7 @@ class FilePlace:
 
 @dataclass(frozen=True)
 class Given:
-    """How a profile gives a variable: as text, as the name of a secret, or as an environment variable."""
+    """The value of a profile's variable: text, the name of a secret, or the name of an environment variable."""
 
     text: str = field(default="", repr=False)
     secret: str = ""
@@ -89,7 +89,7 @@ class ProfileOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Profile:
-    """One named account on a platform, as the file has it. `where` names its table in errors."""
+    """One named account on a platform, as written in the file. `where` names its table in errors."""
 
     platform: Platform
     name: str
@@ -108,7 +108,7 @@ class ConfigFile:
     profiles: tuple[Profile, ...] = ()
     problems: tuple[Misconfigured, ...] = ()
     private: bool = False
-    """Whether only its owner can read it, so that it may contain credentials."""
+    """True if only its owner can read it, so that it may contain credentials."""
 
     @property
     def path(self) -> Path:

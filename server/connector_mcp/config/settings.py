@@ -160,7 +160,7 @@ class _Source:
 
 
 def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping[str, Any]) -> list[_Source]:
-    """What each place gives, the strongest last."""
+    """Return the sources of settings, the strongest last."""
     by_variable = {variable_name(field): field for field in Settings.model_fields}
     variables = {
         # An unknown variable keeps its name, so that it is reported as it is spelled.

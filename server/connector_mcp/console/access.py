@@ -7,18 +7,24 @@ import hmac
 import ipaddress
 import json
 import math
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from connector_mcp.console.rendering import Renderer
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.state.database import Database, Row, Transaction, Value
+from connector_mcp.text import strip_hidden
 from connector_mcp.transport.http.addresses import is_loopback
+
+HOME = "/console"
 
 FAILURES_PER_NETWORK = 10
 """Wrong tokens a minute from one network."""
@@ -27,6 +33,7 @@ FAILURES_IN_TOTAL = 200
 """Wrong tokens a minute from everywhere: far more than people mistype, far fewer than guessing takes."""
 
 _COOKIE = "connector-mcp-console"
+_OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 _MAX_FORM_BYTES = 16_384
 _MAX_FIELDS = 100
 
@@ -158,7 +165,7 @@ def set_session_key(
     key: str,
     *,
     name: str = _COOKIE,
-    path: str = "/console",
+    path: str = HOME,
     max_age: int | None = None,
 ) -> None:
     """Have the browser keep the key until it is closed, out of reach of scripts and of other sites.
@@ -284,15 +291,55 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-@dataclass(frozen=True)
+class SignInFirst(Exception):
+    """The request has no valid session; `location` is the login page, which leads back to the requested page."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__("not signed in")
+        back = own_path(request.url.path) if request.method == "GET" else HOME
+        self.location = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
+
+
 class PageShell:
     """What the pages of a signed-in operator share."""
 
-    home: str
-    """The path below which the pages are served, as links have it."""
-    visitor: Callable[[Request], Awaitable[Visitor]]
-    """Returns who is signed in; otherwise the request ends at the login."""
-    submitted: Callable[[Request], Awaitable[tuple[Visitor, dict[str, str]]]]
-    """Returns the operator from whose own page a form was sent, and the form. Raises `Problem` for any other form."""
-    page: Callable[..., Response]
-    """Renders a template by its name, with the visitor, who sees it, and the template's values."""
+    def __init__(self, renderer: Renderer, sessions: OperatorSessions, approvals: Approvals) -> None:
+        self.home = renderer.home
+        self.page = renderer.page
+        self._sessions = sessions
+        self._approvals = approvals
+
+    async def visitor(self, request: Request) -> Visitor:
+        """Return who is signed in, or raise `SignInFirst`."""
+        visitor = await self._sessions.find(session_key(request))
+        if visitor is None:
+            raise SignInFirst(request)
+        return replace(visitor, waiting=await self._approvals.pending())
+
+    async def submitted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
+        """Return the operator from whose own page this form was sent, and the form. Raises `Problem` for any other."""
+        form = await read_form(request)
+        visitor = await self.visitor(request)
+        if not hmac.compare_digest(form.get("form_token", "").encode(), visitor.form_token.encode()):
+            raise Problem(
+                403,
+                "This form belongs to another session",
+                "The form was made for another session, so nothing was done.",
+                "Open the page again and repeat what you did.",
+            )
+        return visitor, form
+
+
+def own_path(path: str | None) -> str:
+    """Return the path if it is one of the console's to go to after the login, and `HOME` otherwise."""
+    return path if path and _OWN_PATH.fullmatch(path) and not path.startswith(f"{HOME}/log") else HOME
+
+
+def given(request: Request, *names: str) -> dict[str, str]:
+    """Return these parameters of the address of a list, as an operator gave them."""
+    return {name: strip_hidden(request.query_params.get(name, "")).strip() for name in names}
+
+
+def as_query(parameters: Mapping[str, str]) -> str:
+    """Return the parameters that are not empty, as links to other pages of a filtered list have them."""
+    return urlencode({name: value for name, value in parameters.items() if value})

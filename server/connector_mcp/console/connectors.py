@@ -18,7 +18,7 @@ from connector_mcp import __version__
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import PROBE
-from connector_mcp.console.access import PageShell, Problem, Visitor
+from connector_mcp.console.access import PageShell, Problem, Visitor, given
 from connector_mcp.console.rendering import show
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import NOT_LISTED
@@ -83,7 +83,7 @@ class ConnectorPages:
     async def connectors(self, request: Request) -> Response:
         """List the connectors of all accounts side by side."""
         visitor = await self._shell.visitor(request)
-        chosen = {name: request.query_params.get(name, "").strip() for name in ("platform", "status", "name")}
+        chosen = given(request, "platform", "status", "name")
         if chosen["status"] not in STATUSES:
             chosen["status"] = ""
         async with self._engine() as engine:
@@ -121,15 +121,15 @@ class ConnectorPages:
     async def check(self, request: Request) -> Response:
         """Check whether a connector works, and show the verdict on its page."""
         visitor, form = await self._shell.submitted(request)
-        given = {name: form[name] for name in _ADDRESS if form.get(name)}
+        address = {name: form[name] for name in _ADDRESS if form.get(name)}
         async with self._engine() as engine:
-            verdict = await _verdict(engine, given, visitor)
+            verdict = await _verdict(engine, address, visitor)
         return await self._connector_page(visitor, form, verdict)
 
     async def _connector_page(
-        self, visitor: Visitor, given: Mapping[str, str], verdict: JsonObject | None = None
+        self, visitor: Visitor, fields: Mapping[str, str], verdict: JsonObject | None = None
     ) -> Response:
-        address = {name: given.get(name, "") for name in _ADDRESS}
+        address = {name: fields.get(name, "") for name in _ADDRESS}
         if not (address["platform"] and address["id"]):
             raise Problem(404, "Connector not found", "The address names no connector.", "Choose one in the list.")
         target = f"{address['platform']}/{address['profile'] or 'default'}/{address['id']}"
@@ -194,11 +194,11 @@ async def _list(engine: Engine, account: Account, chosen: Mapping[str, str], vis
     return Listed(account, rows, " ".join(failed), notes)
 
 
-async def _verdict(engine: Engine | None, given: JsonObject, visitor: Visitor) -> JsonObject:
+async def _verdict(engine: Engine | None, address: JsonObject, visitor: Visitor) -> JsonObject:
     """Return whether a connector works: yes, no, or unknown with the reason."""
     if engine is None:
         return {"works": "unknown", "reason": "No platform is configured, so nothing was read."}
-    content, error = await _call(engine, CheckConnector, given, visitor)
+    content, error = await _call(engine, CheckConnector, address, visitor)
     if error is None:
         return members(content["data"])
     # That it is not there is known; any other failure says nothing about it.

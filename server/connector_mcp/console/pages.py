@@ -5,7 +5,6 @@ The pages do their own authorization; Host and Origin are checked by the server 
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 import time
@@ -14,8 +13,6 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,11 +20,16 @@ from starlette.routing import BaseRoute, Route, Router
 
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.console.access import (
+    HOME,
     LoginThrottle,
     OperatorSessions,
     PageShell,
     Problem,
+    SignInFirst,
     Visitor,
+    as_query,
+    given,
+    own_path,
     read_form,
     require_private_connection,
     session_key,
@@ -52,8 +54,6 @@ from connector_mcp.text import strip_hidden
 
 logger = logging.getLogger("connector_mcp.console")
 
-HOME = "/console"
-
 QUEUE_ROWS = 15
 """Calls on one page of the queue."""
 
@@ -63,7 +63,6 @@ APPROVED_ROWS = 10
 MAX_REASON = 500
 
 _APPROVAL_ID = re.compile(r"ap-[a-z0-9]+")
-_OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
@@ -124,19 +123,18 @@ class _ConsolePages:
         self._operators = operators
         self._sessions = OperatorSessions(console.database, operators.holds)
         self._throttle = LoginThrottle()
-        self._renderer = Renderer(console.clock, prefix=console.prefix)
-        self._home = console.prefix + HOME
+        self._renderer = Renderer(console.clock, prefix=console.prefix, sandbox=console.sandbox)
+        self._shell = PageShell(self._renderer, self._sessions, console.approvals)
 
     def routes(self) -> list[BaseRoute]:
         def route(method: str, path: str, handler: _Handler) -> Route:
             return Route(HOME + path, self._with_problems(handler), methods=[method])
 
-        console = self._console
-        shell = PageShell(self._home, self._visitor, self._submitted, self._page)
+        console, shell = self._console, self._shell
         log = CallLog(console.database)
         records = RecordPages(shell, console.approvals, log)
         connectors = ConnectorPages(shell, log, console.engine, console.check_platforms, console.clock)
-        streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
+        streams = QueueStreams(console.approvals, console.database, self._sessions)
         return [
             route("GET", "", self._queue),
             route("POST", "/deny", self._deny_selected),
@@ -163,13 +161,13 @@ class _ConsolePages:
     # Signing in -----------------------------------------------------------------------------------------------------
 
     async def _show_login(self, request: Request) -> Response:
-        return self._login_page(_own_path(request.query_params.get("next")))
+        return self._login_page(own_path(request.query_params.get("next")))
 
     async def _log_in(self, request: Request) -> Response:
         form = await read_form(request)
         require_private_connection(request)
         self._throttle.check(request)
-        going_to, token = _own_path(form.get("next")), form.get("token", "").strip()
+        going_to, token = own_path(form.get("next")), form.get("token", "").strip()
         operator = self._operators.find(token) if token else None
         if operator is None:
             self._throttle.count_failure(request)
@@ -183,9 +181,9 @@ class _ConsolePages:
         return response
 
     async def _log_out(self, request: Request) -> Response:
-        visitor, _ = await self._submitted(request)
+        visitor, _ = await self._shell.submitted(request)
         await self._sessions.end(visitor.key)
-        response = RedirectResponse(f"{self._home}/login", HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(f"{self._shell.home}/login", HTTPStatus.SEE_OTHER)
         set_session_key(request, response, "", max_age=0)
         return response
 
@@ -193,56 +191,32 @@ class _ConsolePages:
         status = HTTPStatus.FORBIDDEN if wrong else HTTPStatus.OK
         return self._renderer.page("login", status=status, wrong=wrong, next=going_to, operators=self._operators)
 
-    async def _visitor(self, request: Request) -> Visitor:
-        visitor = await self._sessions.find(session_key(request))
-        if visitor is None:
-            raise _SignInFirst(request)
-        return replace(visitor, waiting=await self._console.approvals.pending())
-
-    async def _submitted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
-        """Return the operator from whose own page this form was sent, and the form."""
-        form = await read_form(request)
-        visitor = await self._visitor(request)
-        if not hmac.compare_digest(form.get("form_token", "").encode(), visitor.form_token.encode()):
-            raise Problem(
-                403,
-                "This form belongs to another session",
-                "The form was made for another session, so nothing was done.",
-                "Open the page again and repeat what you did.",
-            )
-        return visitor, form
-
     # Pending calls --------------------------------------------------------------------------------------------------
 
     async def _queue(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        given = {
-            name: strip_hidden(_key(request, name)).strip() for name in ("q", "platform", "effect", "caller", "by")
-        }
+        visitor = await self._shell.visitor(request)
+        chosen = given(request, "q", "platform", "effect", "caller", "by")
+        wanted = QueueFilter(chosen["q"], chosen["platform"], chosen["effect"], chosen["caller"])
         page = await self._console.approvals.waiting(
-            "pending",
-            QueueFilter(given["q"], given["platform"], given["effect"], given["caller"]),
-            before=_key(request, "before"),
-            after=_key(request, "after"),
-            count=QUEUE_ROWS,
+            "pending", wanted, **given(request, "before", "after"), count=QUEUE_ROWS
         )
         approved = await self._console.approvals.waiting("approved", count=APPROVED_ROWS)
-        return self._page(
+        return self._shell.page(
             "queue",
             visitor,
             here="queue",
             page=page,
-            groups=in_groups(page.approvals, given["by"]),
+            groups=in_groups(page.approvals, chosen["by"]),
             approved=approved,
-            given=given,
-            query=urlencode({name: text for name, text in given.items() if text}),
+            chosen=chosen,
+            query=as_query(chosen),
             platforms=PLATFORMS,
             effects=list(Effect),
         )
 
     async def _deny_selected(self, request: Request) -> Response:
         """Deny each call that is selected, and show what became of each."""
-        visitor, form = await self._submitted(request)
+        visitor, form = await self._shell.submitted(request)
         denied: list[Approval] = []
         kept: list[tuple[str, Approval | None, str]] = []
         unavailable = ""
@@ -266,14 +240,14 @@ class _ConsolePages:
             raise Problem(400, "No call was selected", "Nothing was denied.", "Select calls in the queue first.")
         visitor = replace(visitor, waiting=max(0, visitor.waiting - len(denied)))
         status = HTTPStatus.CONFLICT if kept else HTTPStatus.OK
-        return self._page("denied", visitor, status=status, here="queue", denied=denied, kept=kept)
+        return self._shell.page("denied", visitor, status=status, here="queue", denied=denied, kept=kept)
 
     async def _approval(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
+        visitor = await self._shell.visitor(request)
         return await self._approval_page(visitor, await self._console.approvals.get(request.path_params["id"]))
 
     async def _approve(self, request: Request) -> Response:
-        visitor, form = await self._submitted(request)
+        visitor, form = await self._shell.submitted(request)
         approval = await self._console.approvals.get(request.path_params["id"])
         if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
             status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -281,7 +255,7 @@ class _ConsolePages:
         return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
-        visitor, form = await self._submitted(request)
+        visitor, form = await self._shell.submitted(request)
         return await self._decide(visitor, request.path_params["id"], False, form)
 
     async def _decide(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Response:
@@ -290,7 +264,7 @@ class _ConsolePages:
         except ConfirmationInvalid as error:
             decided = await self._console.approvals.get(approval_id)
             return await self._approval_page(visitor, decided, HTTPStatus.CONFLICT, too_late=error.message)
-        return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{self._shell.home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
     async def _take(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Approval:
         """Take an operator's decision, with the reason that the form has."""
@@ -309,7 +283,7 @@ class _ConsolePages:
         reason: str = "",
     ) -> Response:
         rows, plan = diff(approval), await self._plan_of(approval)
-        return self._page(
+        return self._shell.page(
             "approval" if plan is None else "plan",
             visitor,
             status=status,
@@ -344,9 +318,6 @@ class _ConsolePages:
     async def _not_found(self, request: Request) -> Response:
         raise Problem(404, "Page not found", "The console has no such page.")
 
-    def _page(self, name: str, visitor: Visitor | None, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
-        return self._renderer.page(name, status=status, visitor=visitor, sandbox=self._console.sandbox, **values)
-
     def _with_problems(self, handler: _Handler) -> _Handler:
         """Wrap the handler so that a failure is shown as a page, or leads to the login."""
 
@@ -354,7 +325,7 @@ class _ConsolePages:
         async def answer(request: Request) -> Response:
             try:
                 return await handler(request)
-            except _SignInFirst as redirect:
+            except SignInFirst as redirect:
                 return RedirectResponse(self._console.prefix + redirect.location, HTTPStatus.SEE_OTHER)
             except Problem as error:
                 problem = error
@@ -362,31 +333,14 @@ class _ConsolePages:
                 problem = _as_problem(error)
             # A signed-in operator keeps the header, if the store still says who that is.
             visitor = None
-            with suppress(_SignInFirst, ConnectorError):
-                visitor = await self._visitor(request)
+            with suppress(SignInFirst, ConnectorError):
+                visitor = await self._shell.visitor(request)
             headers = problem.headers
-            return self._page("problem", visitor, status=problem.status, headers=headers, here="", problem=problem)
+            return self._shell.page(
+                "problem", visitor, status=problem.status, headers=headers, here="", problem=problem
+            )
 
         return answer
-
-
-class _SignInFirst(Exception):
-    """The request has no valid session; `location` is the login page, which leads back to the requested page."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__("not signed in")
-        back = _own_path(request.url.path) if request.method == "GET" else HOME
-        self.location = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
-
-
-def _key(request: Request, name: str) -> str:
-    """Return a key of the page of a list that is asked for."""
-    return request.query_params.get(name, "")
-
-
-def _own_path(path: str | None) -> str:
-    """Return the path if it is one of the console's to go to after the login, and `HOME` otherwise."""
-    return path if path and _OWN_PATH.fullmatch(path) and not path.startswith(f"{HOME}/log") else HOME
 
 
 def _as_problem(error: ConnectorError) -> Problem:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -14,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from connector_mcp.audit.calls import CALLS, CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import BEGUN, as_ocsf_event
-from connector_mcp.console.access import PageShell, Problem
+from connector_mcp.console.access import PageShell, Problem, as_query, given
 from connector_mcp.console.rendering import diff, show
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
@@ -41,18 +40,17 @@ class RecordPages:
 
     async def history(self, request: Request) -> Response:
         visitor = await self._shell.visitor(request)
-        chosen = {name: _given(request, name) for name in ("decision", "by")}
-        place = {name: _given(request, name) for name in ("before", "after")}
-        page = await self._approvals.history(**chosen, **place, count=CALLS)
-        values = {"page": page, "chosen": chosen, "query": _query(chosen), "decisions": DECISIONS}
+        chosen = given(request, "decision", "by")
+        page = await self._approvals.history(**chosen, **given(request, "before", "after"), count=CALLS)
+        values: JsonObject = {"page": page, "chosen": chosen, "query": as_query(chosen), "decisions": DECISIONS}
         return self._shell.page("history", visitor, here="history", **values)
 
     async def calls(self, request: Request) -> Response:
         visitor = await self._shell.visitor(request)
         chosen, wanted = _chosen(request)
-        page = await self._log.page(wanted, before=_given(request, "before"), after=_given(request, "after"))
+        page = await self._log.page(wanted, **given(request, "before", "after"), count=CALLS)
         return self._shell.page(
-            "calls", visitor, here="calls", page=page, chosen=chosen, query=_query(chosen), outcomes=_outcomes()
+            "calls", visitor, here="calls", page=page, chosen=chosen, query=as_query(chosen), outcomes=_outcomes()
         )
 
     async def call(self, request: Request) -> Response:
@@ -68,7 +66,7 @@ class RecordPages:
                 runnable("Records that were archived are in the files of `connector-mcp audit archive`."),
             )
         # What was altered is not shown as if it had happened.
-        intact = [each.line.record for each in records if each.line.record is not None and each.line.fault is None]
+        intact = [each.line.authentic for each in records if each.line.authentic is not None]
         record = intact[-1] if intact else None
         approval = await self._approval(record) if record else None
         target = record.get("target") if record else None
@@ -111,23 +109,13 @@ class RecordPages:
         return await self._approvals.of_call(record["digest"], datetime.fromisoformat(record["time"]).timestamp())
 
 
-def _given(request: Request, name: str) -> str:
-    return request.query_params.get(name, "").strip()
-
-
-def _query(chosen: Mapping[str, str]) -> str:
-    """Return what links to other pages of a filtered list add to their address."""
-    given = {name: value for name, value in chosen.items() if value}
-    return f"&{urlencode(given)}" if given else ""
-
-
 def _chosen(request: Request) -> tuple[dict[str, str], Wanted]:
     """Return the filters as they were given, and the calls that they choose.
 
     Raises:
         Problem: A time is not one.
     """
-    chosen = {name: _given(request, name) for name in FILTERS}
+    chosen = given(request, *FILTERS)
     # No name of a tool has a bracket, which would begin a set of characters.
     tool = chosen["tool"].lower().replace("[", "\ufffd")
     return chosen, Wanted(
@@ -154,13 +142,13 @@ def _time(field: str, text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _outcomes() -> list[str]:
-    """Return every outcome that a record may have."""
+def _outcomes() -> list[str | tuple[str, str]]:
+    """Return every outcome that a record may have, with its name where that is another."""
     codes, kinds = set[str](), [ConnectorError]
     for kind in kinds:
         codes.add(kind.code)
         kinds += kind.__subclasses__()
-    return ["ok", BEGUN, "asked", "cancelled", *sorted(codes)]
+    return ["ok", (BEGUN, "no end"), "asked", "cancelled", *sorted(codes)]
 
 
 def _as_lines(records: Sequence[JsonObject]) -> str:

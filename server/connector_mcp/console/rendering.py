@@ -67,13 +67,16 @@ class SecurityHeaders:
 
 
 class Renderer:
-    """The templates, and the two files that pages load. `home` is the path below which the pages are served.
+    """The templates, and the two files that pages load.
 
-    `prefix` is the path of the server's public address, with which links begin.
+    Pages are served below `home`. `prefix` is the path of the server's public address, with which links begin.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console", prefix: str = "") -> None:
-        self._home = prefix + home
+    def __init__(
+        self, clock: Callable[[], float] = time.time, *, home: str = "/console", prefix: str = "", sandbox: bool = False
+    ) -> None:
+        self.home = prefix + home
+        """The path below which the pages are served, as links have it."""
         folder = files("connector_mcp.console") / "static"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
         self._templates = Environment(
@@ -88,6 +91,7 @@ class Renderer:
         functions: dict[str, Any] = {
             "asset": self._address,
             "prefix": prefix,
+            "sandbox": sandbox,
             "moment": moment,
             "machine_time": machine_time,
             "ago": ago,
@@ -100,11 +104,18 @@ class Renderer:
         self._templates.globals.update(functions)
 
     def page(
-        self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+        self,
+        name: str,
+        /,
+        visitor: object = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
     ) -> Response:
-        """Return the page made from a template."""
+        """Return the page made from a template, for the operator who is signed in."""
         template = self._templates.get_template(f"{name}.html")
-        return HTMLResponse(template.render(values), status, headers)
+        return HTMLResponse(template.render(values, visitor=visitor), status, headers)
 
     def asset(self, name: str) -> Response | None:
         """Return a file that pages load. Browsers may keep it: its URL changes with its content."""
@@ -114,7 +125,7 @@ class Renderer:
         return Response(self._assets[name], media_type=_ASSETS[name], headers=headers)
 
     def _address(self, name: str) -> str:
-        return f"{self._home}/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
+        return f"{self.home}/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
 
 
 def _without_hidden(value: Any) -> Any:
@@ -221,14 +232,9 @@ def ago(when: float, now: float) -> str:
     return f"{duration(now - when)} ago" if now - when >= 60 else "just now"
 
 
-def left(when: float, now: float) -> str:
-    """Return how long it is until a time."""
-    return f"in {duration(when - now)}" if when > now else "expired"
-
-
 def relative(when: float, now: float) -> Markup:
     """Return how far away a time is, as an element that the script keeps right. The time itself is its title."""
-    text = left(when, now) if when > now else ago(when, now)
+    text = f"in {duration(when - now)}" if when > now else ago(when, now)
     soon = ' class="soon"' if 0 < when - now < SOON else ""
     # All of it is made here, of digits and words, so nothing needs escaping, which takes long on a page of many rows.
     return Markup(f'<time datetime="{machine_time(when)}" title="{moment(when)}" data-relative{soon}>{text}</time>')  # noqa: S704

@@ -1,7 +1,7 @@
 """How an argument is declared: where it goes, what it is called there, whether it is secret.
 
-These marks stand in the `Annotated` type of an operation's field. An argument without a mark goes to the query of a GET
-and to the JSON body of any other method, under the camelCase of its name.
+These marks are part of the `Annotated` type of an operation's field. An argument without a mark goes to the query of a
+GET and to the JSON body of any other method, under the camelCase of its name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from connector_mcp.json_values import JsonObject
 
@@ -38,6 +39,12 @@ def in_body(name: str | None = None, *, stored_as: str | None = "") -> Placement
 
 LOCAL_ONLY = Placement("nowhere")
 """Marks an argument for this server, which is never sent."""
+
+
+class ArgumentObject(BaseModel):
+    """Base of the objects that arguments consist of. Their members have the platform's own names, in camelCase."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
 
 @dataclass(frozen=True)

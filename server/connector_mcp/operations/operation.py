@@ -98,7 +98,7 @@ class Record(BaseModel):
 
 
 class Deleted(Record):
-    """What is told of a deletion that the platform confirms without a record."""
+    """The result of a deletion that the platform confirms without a record."""
 
     id: str | None = None
     deleted: bool | None = None
@@ -119,7 +119,7 @@ class Operation(BaseModel):
     by_default: ClassVar[bool] = False
     """Whether it is served unless the settings name toolsets."""
     part_of: ClassVar[str] = ""
-    """The tool that it belongs to, where it is none itself: a further read of what that tool reads."""
+    """The tool that this read belongs to, if it is not a tool itself."""
     http: ClassVar[Http]
     effect: ClassVar[Effect]
     output: ClassVar[type[Record]]
@@ -129,7 +129,7 @@ class Operation(BaseModel):
     confirms: ClassVar[str] = ""
     """Member of the result, beside the id, that confirms a change which the platform answers without a record."""
     empty_body: ClassVar[Any] = NO_BODY
-    """The body of a request whose arguments all go elsewhere."""
+    """The body of a request that carries no argument in its body."""
     paging: ClassVar[Paging | None] = None
     returns_list: ClassVar[bool] = False
     """Whether the data of a success is an array."""
@@ -147,7 +147,7 @@ class Operation(BaseModel):
     unproven: ClassVar[str] = ""
     """What the success never proves, in one sentence with the check that would."""
     next_step: ClassVar[str] = ""
-    """What is always left to do before the outcome is of use, naming the tool."""
+    """What always has to be done before the outcome is useful, naming the tool."""
     overwrites: ClassVar[bool] = False
     """Whether a call that does not destroy may still replace values."""
     repeatable: ClassVar[bool] = True
@@ -158,9 +158,9 @@ class Operation(BaseModel):
     """Members left out unless asked for: logos, readmes."""
     stored_config: ClassVar[StoredConfig | None] = None
     host_arguments: ClassVar[tuple[str, ...]] = ()
-    """Arguments beside configs that choose the host that credentials go to."""
+    """Arguments, besides configs, that name the host to which credentials go."""
     conflict_codes: ClassVar[frozenset[str]] = frozenset()
-    """The platform's codes that say that only one such thing can exist; `is_rival` finds the one that does."""
+    """The platform's error codes where only one such thing can exist; `is_rival` finds the existing one."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
     example: ClassVar[JsonObject] = {}
@@ -302,7 +302,7 @@ class Operation(BaseModel):
         return self.unproven
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """What is left to do before the outcome of this call is of use, naming the tool; empty if nothing is."""
+        """What has to be done before the outcome of this call is useful, naming the tool; empty if nothing."""
         return self.next_step
 
     def read_back(self, data: Any) -> Operation | None:
@@ -320,7 +320,7 @@ class Operation(BaseModel):
         return None
 
     def is_rival(self, row: JsonObject) -> bool:
-        """Whether this row of the list at the same path is what keeps the call from creating another one."""
+        """Whether this row of the list at the same path is the existing thing that a creation conflicts with."""
         return False
 
     def target_read(self) -> Operation | None:

@@ -35,6 +35,9 @@ Reads = Generator[Sequence[Read], Sequence[Any], Answer]
 it ended with. A list's data has the rows of all its pages."""
 
 
+Status = Literal["ok", "failing", "paused", "pending", "unknown"]
+
+
 @dataclass(frozen=True)
 class Row:
     """A connector, or another thing that a connector needs, in the form that is the same for all platforms."""
@@ -44,7 +47,7 @@ class Row:
     id: str
     name: str
     type: str
-    status: Literal["ok", "failing", "paused", "pending", "unknown"] = "unknown"
+    status: Status = "unknown"
     """What the list itself shows; `check_connector` looks deeper."""
     error: str = ""
     """The platform's own words about a failure."""

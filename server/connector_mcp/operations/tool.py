@@ -88,7 +88,7 @@ class Tool:
         return listed(self.input_schema)
 
     def as_dict(self) -> JsonObject:
-        """Return the tool as `tools/list` has it."""
+        """Return the tool in the form of `tools/list`."""
         return {
             "name": self.name,
             "title": self.title,

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.preview import Change, path_text
 from connector_mcp.engine.redaction.redactor import MARKER, by_name, names_a_secret
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Effect, at
-from connector_mcp.operations.provisioning.kinds import Kind, ToolCall
+from connector_mcp.operations.provisioning.kinds import ToolCall
 from connector_mcp.operations.situation import Path
 from connector_mcp.provisioning.differences import Difference
-from connector_mcp.provisioning.journal import Identity
-from connector_mcp.provisioning.manifest import ManifestEntry, is_secret_place, referenced, text_places
+from connector_mcp.provisioning.manifest import escaped, is_secret_place, text_places
 from connector_mcp.provisioning.plan import ADOPTED, Action, Verb
 from connector_mcp.provisioning.planning import Thing, fixed_differences
 from connector_mcp.provisioning.rehearsal import Rehearsed
 
-
-@dataclass(frozen=True)
-class Orphan:
-    """A thing that the manifest made and no longer has."""
-
-    kind: Kind
-    account: Account
-    identity: Identity
-    name: str
-
-    @property
-    def needs(self) -> set[str]:
-        """The entries that it referred to when it was last applied."""
-        targets = (referenced(text) for _, text in text_places(self.identity.declared))
-        return {target[0] for target in targets if target is not None}
+ORPHANED = "The manifest made it and no longer has it."
+"""Why a thing is deleted that has no entry any more."""
 
 
 @dataclass
@@ -43,37 +29,36 @@ class Draft:
     """An action before its number and its preview are known."""
 
     verb: Verb
-    address: str
-    kind: Kind
-    account: Account
-    name: str
+    thing: Thing
+    call: ToolCall | None
     because: str = ""
-    call: ToolCall | None = None
-    entry: ManifestEntry | None = None
     identifier: str | None = None
-    within: str = ""
+    """The id of the thing, unless an earlier action makes it."""
     differences: Sequence[Difference] = ()
-    thing: Thing | None = None
     needs: list[Draft] = field(default_factory=list["Draft"])
-    """Those that must be done before."""
+    """The drafts that must be done before."""
     rehearsed: Rehearsed | None = None
+
+    @property
+    def address(self) -> str:
+        return self.thing.entry.address
 
 
 class Drafts:
     """The actions that make the platforms what the manifest says, in an order in which they can run."""
 
-    def __init__(self, things: Mapping[str, Thing], orphans: Sequence[Orphan]) -> None:
+    def __init__(self, things: Collection[Thing], orphans: Collection[Thing]) -> None:
+        """`orphans` are things that the manifest made and no longer has."""
         self.issues: list[Issue] = []
-        self._things = things
         self._last: dict[str, Draft] = {}
         """The last action on each entry that calls a tool, by address."""
         self._made: list[Draft] = []
         self._deleted: list[Draft] = []
-        for thing in things.values():
+        for thing in things:
             self._add(thing)
         for orphan in orphans:
-            self._add_orphan(orphan)
-        self._order_deletions(orphans)
+            self._delete(orphan, ORPHANED)
+        self._order_deletions([*things, *orphans])
 
     def all(self) -> list[Draft]:
         """All of them, deletions last unless another action waits for one."""
@@ -108,25 +93,9 @@ class Drafts:
         else:
             self._keep(thing, "unchanged" if thing.identity else "adopt", None)
 
-    def _draft(self, thing: Thing, verb: Verb, call: ToolCall | None, because: str = "") -> Draft:
-        return Draft(
-            verb,
-            thing.entry.address,
-            thing.kind,
-            thing.account,
-            thing.entry.name,
-            because,
-            call,
-            thing.entry,
-            thing.identifier,
-            thing.within,
-            thing.differences,
-            thing,
-            [self._last[each] for each in sorted(thing.entry.needs) if each in self._last],
-        )
-
     def _keep(self, thing: Thing, verb: Verb, call: ToolCall | None, because: str = "") -> Draft:
-        draft = self._draft(thing, verb, call, because)
+        draft = Draft(verb, thing, call, because, thing.identifier, thing.differences)
+        draft.needs = [self._last[each] for each in sorted(thing.entry.needs) if each in self._last]
         self._made.append(draft)
         if call is not None:
             self._last[draft.address] = draft
@@ -167,43 +136,27 @@ class Drafts:
 
     def _delete(self, thing: Thing, because: str) -> Draft:
         call = thing.kind.delete(thing.identifier or "", thing.within)
-        draft = self._draft(thing, "delete", call, because)
-        draft.needs, draft.differences = [], ()
-        draft.name = str((thing.record or {}).get("name") or draft.name)
-        if call is None:
+        draft = Draft("delete", thing, call, because, thing.identifier)
+        if call is None and because == ORPHANED:
+            draft.verb, draft.because = "unchanged", f"{because} It cannot be deleted here."
+        elif call is None:
             got = f"a {thing.kind.noun}, which cannot be deleted here"
             self.issues.append(Issue(f"{draft.address}.state", got, "present, or no such entry"))
         self._deleted.insert(0, draft)
         return draft
 
-    def _add_orphan(self, orphan: Orphan) -> None:
-        identity = orphan.identity
-        call = orphan.kind.delete(identity.identifier, identity.within)
-        because = "The manifest made it and no longer has it."
-        draft = Draft("delete", identity.entry, orphan.kind, orphan.account, orphan.name, because, call)
-        draft.identifier, draft.within = identity.identifier, identity.within
-        if call is None:
-            draft.verb, draft.because = "unchanged", f"{because} It cannot be deleted here."
-        self._deleted.insert(0, draft)
-
-    def _order_deletions(self, orphans: Sequence[Orphan]) -> None:
+    def _order_deletions(self, things: Iterable[Thing]) -> None:
         """Delete a thing only once what needed it is gone or has changed."""
-        needed_by: dict[str, list[Draft]] = {}
-        for orphan in orphans:
-            own = [each for each in self._deleted if each.address == orphan.identity.entry]
-            for address in orphan.needs:
-                needed_by.setdefault(address, []).extend(own)
-        for thing in self._things.values():
-            address = thing.entry.address
-            own = [each for each in self._deleted if each.address == address]
-            if not thing.kind.is_unique and address in self._last:
-                own.append(self._last[address])
+        needed_by: dict[str, list[Draft]] = defaultdict(list)
+        for thing in things:
+            own = [each for each in self._deleted if each.thing is thing]
+            if not thing.kind.is_unique and thing.entry.address in self._last:
+                own.append(self._last[thing.entry.address])
             for needed in thing.entry.needs:
-                needed_by.setdefault(needed, []).extend(own)
+                needed_by[needed] += own
         for draft in self._deleted:
-            if draft.kind.is_unique and draft.address in self._last:
-                continue
-            draft.needs += [each for each in needed_by.get(draft.address, ()) if each is not draft]
+            if not (draft.thing.kind.is_unique and draft.address in self._last):
+                draft.needs += [each for each in needed_by[draft.address] if each is not draft]
 
 
 def _rotations(thing: Thing) -> dict[Path, Any]:
@@ -221,35 +174,32 @@ def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Ite
     """Make the actions. `redact` takes known secrets out of texts."""
     numbers = {id(draft): number for number, draft in enumerate(drafts, start=1)}
     for draft in drafts:
-        known, call = draft.rehearsed, draft.call
-        declared: JsonObject = {}
-        if draft.thing is not None and draft.verb != "delete":
-            declared = dict(draft.thing.entry.values)
-            if draft.verb != "create" and (draft.thing.identity is None or ADOPTED in draft.thing.applied):
-                declared |= {} if draft.verb == "replace" or draft.thing.record is None else {ADOPTED: True}
-        diff = tuple(_diff(draft, redact))
+        thing, known, call = draft.thing, draft.rehearsed, draft.call
+        entry, is_deleted = thing.entry, draft.verb == "delete"
+        is_made = thing.record is None or thing.is_replaced
+        is_adopted = not is_made and (thing.identity is None or ADOPTED in thing.applied)
         yield Action(
             number=numbers[id(draft)],
             verb=draft.verb,
-            entry=draft.address,
-            platform=draft.kind.platform,
-            profile=draft.account.profile,
-            name=redact(draft.name),
+            entry=entry.address,
+            platform=thing.kind.platform,
+            profile=thing.account.profile,
+            name=redact(str((is_deleted and members(thing.record).get("name")) or entry.name)),
             because=draft.because,
             tool=call.operation.tool_name() if call else None,
-            arguments=call.arguments if call else {},
+            arguments=escaped(call.arguments, {*entry.needs, entry.address}) if call else {},
             identifier=draft.identifier,
-            within=draft.within,
+            within=thing.within,
             fingerprint=known.fingerprint if known else "",
             effect=known.effect if known else call.operation.effect if call else Effect.READ,
             sentence=known.preview.sentence if known else "",
             losses=known.preview.losses if known else (),
-            diff=diff,
+            diff=tuple(_diff(draft, redact)),
             snapshot=known.preview.snapshot if known else {},
             hosts=known.hosts if known else (),
             disclosed=known.disclosed if known else (),
-            secrets=draft.thing.secrets if draft.thing and draft.verb not in ("create", "replace", "delete") else {},
-            declared=declared,
+            secrets={} if is_deleted or draft.verb in ("create", "replace") else thing.secrets,
+            declared={} if is_deleted else entry.values | ({ADOPTED: True} if is_adopted else {}),
             needs=tuple(sorted(numbers[id(each)] for each in draft.needs if each.call is not None)),
         )
 
@@ -257,7 +207,7 @@ def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Ite
 def _diff(draft: Draft, redact: Callable[[Any], Any]) -> Iterator[Change]:
     """What changes: of an update as its preview shows it, else in the words of the entry."""
     thing = draft.thing
-    if thing is None or draft.call is None or draft.verb == "delete":
+    if draft.call is None or draft.verb == "delete":
         return
     changes = draft.rehearsed.preview.changes if draft.rehearsed else ()
     if draft.verb in ("update", "rotate") and changes:
@@ -268,8 +218,8 @@ def _diff(draft: Draft, redact: Callable[[Any], Any]) -> Iterator[Change]:
             yield Change(member, None, redact(value))
         return
     for each in draft.differences:
-        yield Change(path_text(each.path), _redacted(thing, each.path, each.before, redact),
-                     _redacted(thing, each.path, each.after, redact))  # fmt: skip
+        before, after = (_redacted(thing, each.path, value, redact) for value in (each.before, each.after))
+        yield Change(path_text(each.path), before, after)
 
 
 def _redacted(thing: Thing, path: Path, value: Any, redact: Callable[[Any], Any]) -> Any:

@@ -1,7 +1,7 @@
-"""Apply a plan: one decision, then its actions side by side in the order in which they need each other.
+"""Apply a plan: one decision, then its actions, concurrently where they do not need each other.
 
-A call answers within 50 seconds and says how far the plan has come. The same call goes on: what was done is known from
-the journal, and what may have been done is looked up before it is done again.
+A call answers within 50 seconds and says how far the plan has come. The same call continues: what was done is in the
+journal, and what may have been done is looked up before it is done again.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ApplyCall(AcrossCall):
     # The decision ----------------------------------------------------------------------------------------------------
 
     async def _begin_or_go_on(self, stored: StoredPlan) -> None:
-        """Have the plan decided, or take it over where an earlier call left it.
+        """Get the plan decided, or continue where an earlier call left it.
 
         Raises:
             TargetChanged: It can no longer be applied.
@@ -209,10 +209,7 @@ class ApplyCall(AcrossCall):
         entry_key, ids, kind = (account_key(account), action.entry), self._ids, kind_of(action)
         # A host may be named by the id of what this plan makes.
         disclosed = tuple((name, with_ids(host, ids)) for name, host in action.disclosed)
-        action = action.model_copy(update={"disclosed": disclosed})
-        if action.verb in NEW:
-            # What it belongs to may have been made by this plan.
-            action = action.model_copy(update={"within": kind.place(with_ids(action.declared, ids))})
+        action = action.model_copy(update={"disclosed": disclosed, "within": self._within(action)})
         call = PlannedCall(
             self._services.accounts.tool(tool),
             self.caller,
@@ -265,12 +262,17 @@ class ApplyCall(AcrossCall):
         self._steps[action.number] = step
 
     def _note_id(self, action: Action) -> None:
-        """Note the id of the thing that an action made, changed or found."""
+        """Keep the id of the thing that an action made, changed or found."""
         step = self._steps.get(action.number)
         identifier = (step.identifier if step else None) or action.identifier
         # What a replacement deletes is no longer the thing of the entry.
         if action.verb != "delete" and identifier is not None:
             self._ids[action.entry] = identifier
+
+    def _within(self, action: Action) -> str:
+        """Return the ids of what the thing belongs to, which this plan may have made."""
+        is_made_here = action.verb in NEW or action.identifier is None
+        return kind_of(action).place(with_ids(action.declared, self._ids)) if is_made_here else action.within
 
     def _expected(self, action: Action) -> set[str]:
         """Return the fingerprints that the target may have: what other actions of this plan left is no change."""
@@ -280,11 +282,10 @@ class ApplyCall(AcrossCall):
 
     async def _made(self, action: Action, account: Account) -> list[str]:
         """Return the ids of the things that have the name of what an action makes, apart from what was there before."""
-        kind = kind_of(action)
-        within = kind.place(with_ids(action.declared, self._ids))
+        kind, declared, within = kind_of(action), with_ids(action.declared, self._ids), self._within(action)
         data = await read_records(kind.listing(within), account, self.caller, self._services)
         before = {each.identifier for each in self._stored.plan.actions if each.entry == action.entry}
-        found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(action.declared))
+        found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(declared))
         return [identifier for identifier in found if identifier not in before]
 
     def _account_of(self, action: Action) -> Account:
@@ -318,7 +319,7 @@ class ApplyCall(AcrossCall):
             async with self._limiter:
                 if monotonic() >= self._begins_until:
                     return
-                verdict = await self._verdict(account, recipe(step.identifier or "", action.within))
+                verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
             noted.append(replace(step, verdict=verdict))
 
         async with anyio.create_task_group() as tasks:

@@ -1,9 +1,10 @@
-"""The calls that plan and export. Their reads are calls of their own, as those of `engine/across.py` are."""
+"""The calls that plan and export. Each read of a platform is a call of its own, as in `engine/across.py`."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,23 +12,33 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
-from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
+from connector_mcp.errors import Blocked, InvalidArguments, Issue, NotFound, TimedOut
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
-from connector_mcp.operations.provisioning.kinds import ToolCall
+from connector_mcp.operations.provisioning.kinds import Kind, ToolCall
 from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
 from connector_mcp.operations.tool import Tool
-from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
+from connector_mcp.provisioning.actions import Draft, Drafts, number_actions
 from connector_mcp.provisioning.applying import ApplyCall
 from connector_mcp.provisioning.exporting import Exporter
 from connector_mcp.provisioning.journal import Identity, Journal, account_key, secret_digest
-from connector_mcp.provisioning.manifest import Manifest, all_kinds, parse_manifest
+from connector_mcp.provisioning.manifest import (
+    Manifest,
+    ManifestEntry,
+    all_kinds,
+    parse_manifest,
+    plain,
+    referenced,
+    text_places,
+)
 from connector_mcp.provisioning.plan import ADOPTED, Action, Plan
 from connector_mcp.provisioning.planning import (
     Matcher,
+    Thing,
     choose_accounts,
     compare,
     compare_secrets,
@@ -50,8 +61,8 @@ _SHOWN = 100
 """Actions that a result shows in full."""
 
 
-class ProvisioningCall(EngineCall):
-    """What planning and exporting share: reads of whole records."""
+class ProvisioningCall(AcrossCall):
+    """What planning and exporting share: reads of whole records, all of which have to succeed."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
@@ -68,13 +79,8 @@ class ProvisioningCall(EngineCall):
     async def answer(self) -> JsonObject:
         """Make the data of the result."""
 
-    async def read(self, account: Account, wanted: Read) -> Any:
-        """Return the data of a read as the platform gave it, of a list that of all its pages.
-
-        Raises:
-            ConnectorError: A read failed, or there are more pages than can be read.
-        """
-        return await read_records(wanted, account, self.caller, self._services)
+    async def _read(self, account: Account, read: Read) -> Any:
+        return await read_records(read, account, self.caller, self._services)
 
 
 class PlanCall(ProvisioningCall):
@@ -109,13 +115,13 @@ class PlanCall(ProvisioningCall):
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
         identities = await journal.remembered(manifest.name, self.own_accounts())
-        matcher = Matcher(self.read, identities)
+        matcher = Matcher(self._read, identities)
         things = await matcher.match(manifest, accounts)
         compare(things)
         for thing in things.values():
             await compare_secrets(thing, self._digest_of, thing.entry.address in rotate)
         orphans = await self._orphans(manifest, matcher, identities, prune=prune)
-        drafts = Drafts(things, orphans)
+        drafts = Drafts(things.values(), orphans)
         issues = [*matcher.issues, *drafts.issues]
         issues += [each for address, thing in things.items() if thing.record is None and not thing.entry.is_absent
                    for each in doubtful.get(address, ())]  # fmt: skip
@@ -138,12 +144,12 @@ class PlanCall(ProvisioningCall):
     async def _inspect(
         self, manifest: Manifest, accounts: Mapping[str, Account]
     ) -> tuple[list[Issue], dict[str, list[Issue]]]:
-        """Check what each entry would be created with. Return what is always wrong, and what is so for a creation."""
+        """Check the arguments of each creation. Return the issues of any call, and those of a creation by entry."""
         fatal: list[Issue] = []
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
             entry = manifest.entries[address]
-            call = None if entry.is_absent else entry.kind.create(entry.values)
+            call = None if entry.is_absent else entry.kind.create(plain(entry.values))
             if call is not None:
                 # Other calls go on meanwhile, and this one ends in time.
                 await checkpoint()
@@ -157,7 +163,7 @@ class PlanCall(ProvisioningCall):
         return Rehearsal(self._services.accounts.tool(call.operation), self.caller, self._services, self._lists)
 
     async def _digest_of(self, account: Account, path: str, name: str) -> str | None:
-        """The digest of the value that a reference has now; None where it cannot be used."""
+        """Return the digest of the present value of a reference; None where it cannot be used."""
         found = FoundSecrets((), {}, hides=False, is_final=True)
         found.references.append(Reference((path,), name))
         resolved = await self._services.resolver.resolve(found, account)
@@ -171,42 +177,42 @@ class PlanCall(ProvisioningCall):
         identities: Mapping[tuple[str, str], Identity],
         *,
         prune: bool,
-    ) -> list[Orphan]:
-        """What the manifest made and no longer has. Without `prune` a warning names them."""
+    ) -> list[Thing]:
+        """Find the things that the manifest made and no longer has. Without `prune`, a warning names them."""
         claimed = {(account_key(each.account), each.identifier) for each in matcher.things.values()}
         accounts = {account_key(account): account for account in self.own_accounts()}
-        found: list[Orphan] = []
+        found: list[Thing] = []
         for (account, address), identity in identities.items():
             kind = all_kinds().get(address.partition(".")[0])
             kept = address in manifest.entries or (account, identity.identifier) in claimed
             if kept or kind is None or kind.is_single or ADOPTED in identity.declared:
                 continue
-            rows = await matcher.rows(accounts[account], kind, identity.within)
-            if any(kind.identify(row) == identity.identifier for row in rows):
-                name = str(identity.declared.get("name") or address.partition(".")[2])
-                found.append(Orphan(kind, accounts[account], identity, name))
+            with suppress(NotFound):  # What it belonged to is gone, and it with that.
+                rows = await matcher.rows(accounts[account], kind, identity.within)
+                if any(kind.identify(row) == identity.identifier for row in rows):
+                    found.append(_orphan(kind, accounts[account], identity))
         if found and not prune:
-            names = ", ".join(f"{each.identity.entry} ({each.name})" for each in found)
+            names = ", ".join(f"{each.entry.address} ({each.entry.name})" for each in found)
             self.meta.warn(f"This manifest made what it no longer has: {names}. It stays, unless prune is true.")
             return []
         return found
 
     async def _rehearse(self, drafts: Sequence[Draft]) -> list[Issue]:
-        """Preview every call. Return what the calls would be refused for."""
+        """Preview every call. Return the issues for which calls would be refused."""
         issues: list[list[Issue]] = [[] for _ in drafts]
         key = await secret_key(self._services.database, "digest")
         limiter = anyio.CapacityLimiter(AT_ONCE)
 
         async def rehearse(index: int, draft: Draft, call: ToolCall) -> None:
             async with limiter:
-                arguments = call.arguments | self.account_arguments(draft.account)
+                arguments = call.arguments | self.account_arguments(draft.thing.account)
                 try:
                     rehearsal = self._inspected.get(draft.address)
                     if rehearsal is None or rehearsal.tool.operation is not call.operation:
                         rehearsal = self._rehearsal(call)
                     draft.rehearsed = await rehearsal.rehearse(arguments, key)
                 except InvalidArguments as error:
-                    issues[index] = _placed(error.issues, draft)
+                    issues[index] = in_manifest(error.issues, draft.thing.entry)
 
         await side_by_side(
             partial(rehearse, index, draft, draft.call) for index, draft in enumerate(drafts) if draft.call
@@ -226,7 +232,7 @@ class PlanCall(ProvisioningCall):
                 )
                 continue
             try:
-                self._services.gates[draft.account].decide(name, effect, self.caller.scopes)
+                self._services.gates[draft.thing.account].decide(name, effect, self.caller.scopes)
             except Blocked as blocked:
                 self.meta.warn(f"It cannot be applied as it is: {blocked.message}")
 
@@ -238,26 +244,22 @@ class ExportCall(ProvisioningCall):
         operation = self.operation
         assert isinstance(operation, ExportConnectors)  # noqa: S101 - made for this operation only
         self.arguments = operation.model_dump(exclude_unset=True)
-        accounts = [
-            account
-            for account in self.own_accounts()
-            if operation.platform in (None, account.platform.name) and operation.profile in (None, account.profile)
-        ]
-        if not accounts:
-            issue = Issue("platform", "an account that is not served", "platform and profile of one that is")
-            raise InvalidArguments(self.tool.name, [issue])
+        accounts = self._accounts(operation.platform, operation.profile)
         labels = {account: account.profile for account in accounts if self._services.accounts.label(account)}
-        exporter = Exporter(self.read, self.scrubber.value)
+        exporter = Exporter(self._read, self.scrubber.value)
         data = await exporter.export(EXPORTED, accounts, labels, operation.sections)
         for warning in exporter.warnings:
             self.meta.warn(warning)
         return data
 
 
-def _placed(issues: Sequence[Issue], draft: Draft) -> list[Issue]:
-    if draft.entry is not None:
-        return in_manifest(issues, draft.entry)
-    return [Issue(draft.address, each.got, each.wanted) for each in issues]
+def _orphan(kind: Kind, account: Account, identity: Identity) -> Thing:
+    """Make the entry and the thing of an identity that the manifest no longer has."""
+    targets = (referenced(text) for _, text in text_places(identity.declared))
+    needs = frozenset(target[0] for target in targets if target)
+    key = identity.entry.partition(".")[2]
+    entry = ManifestEntry(kind, key, identity.declared, is_absent=True, needs=needs)
+    return Thing(entry, account, identity, identifier=identity.identifier, within=identity.within)
 
 
 def describe_plan(plan: Plan) -> JsonObject:

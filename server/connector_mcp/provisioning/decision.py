@@ -62,7 +62,7 @@ def parts_of(
 
 
 def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, client: str | None) -> Candidate:
-    """Put the plan together as one call that waits for a decision. Its digest stands for all of it."""
+    """Describe the plan as one call that waits for a decision. Its digest covers all actions."""
     steps = plan.steps
     effects = {action.effect for action in steps} | {Effect.DISCLOSE for action in steps if action.disclosed}
     disclosures = tell_disclosures(list(dict.fromkeys(each for action in steps for each in action.disclosed)))

@@ -2,7 +2,7 @@
 
 Members that the manifest does not give are left alone. Of a config, which the manifest gives whole, further keys count
 unless they are defaults, computed by the platform, secret, or not documented. Secrets are never compared by what a read
-shows: `secret_states` compares what was last written.
+shows: `planning.compare_secrets` compares what was last written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from connector_mcp.secrets.reference import referenced_name
 
 @dataclass(frozen=True)
 class Difference:
-    """A member of an entry that is otherwise on the platform. `after` is None where it is to be unset."""
+    """A member that has another value on the platform. `after` is None if it is to be unset."""
 
     path: Path
     before: Any
@@ -49,7 +49,7 @@ def find_differences(
 
 
 def _hidden(kind: Kind, member: str, value: Any, applied: Mapping[str, Any]) -> list[Difference]:
-    """A member of which reads show only a part, where it is not as it was last applied."""
+    """Compare a member that reads show only in part with what was last applied."""
     is_partly_hidden = any(path.startswith(f"{member}.") for path in kind.hidden)
     before = applied.get(member)
     if not is_partly_hidden or before is None or same_json(before, value):
@@ -58,7 +58,7 @@ def _hidden(kind: Kind, member: str, value: Any, applied: Mapping[str, Any]) -> 
 
 
 def references_in(entry: Any) -> dict[str, str]:
-    """The names of the secrets that an entry refers to, by path."""
+    """Return the names of the secrets that an entry refers to, by path."""
     found = ((steps, referenced_name(text)) for steps, text in text_places(entry))
     return {path_text(steps): name for steps, name in found if name is not None}
 
@@ -107,13 +107,13 @@ def _same_set(value: list[Any], before: list[Any]) -> bool:
 
 
 def order_of(kind: Kind, path: Path) -> ListOrder:
-    """How the list at a path counts."""
+    """Return how the list at a path is compared."""
     any_key = (*path[:-1], "*")
     return kind.lists.get(".".join(path)) or kind.lists.get(".".join(any_key)) or ORDERED
 
 
 def _same(value: Any, before: Any) -> bool:
-    """Whether two values are the same. Platforms show what is unset as null, empty, false or 0, or not at all."""
+    """Check whether two values are equal. Platforms show an unset value as null, empty, false or 0, or not at all."""
     if same_json(value, before):
         return True
     return not (_stored(value) or _stored(before))
@@ -128,7 +128,7 @@ def _is_reference(value: Any) -> bool:
 
 
 def _undeclared(kind: Kind, declared: JsonObject, observed: JsonObject, applied: JsonObject) -> Iterator[Difference]:
-    """Keys of the config that are stored though the manifest does not have them."""
+    """Find keys of the config that are stored but not in the manifest."""
     given, known = members(declared.get(kind.config_member)), kind.config_type(declared)
     for key, value in members(observed[kind.config_member]).items():
         if key in given or key in kind.computed or is_withheld(known, key) or not _stored(value):
@@ -140,7 +140,7 @@ def _undeclared(kind: Kind, declared: JsonObject, observed: JsonObject, applied:
 
 
 def is_withheld(known: ConnectorType | None, key: str) -> bool:
-    """Whether a key of a config holds secrets, or may hold them in a form that no schema describes."""
+    """Check whether a key of a config holds secrets, or may hold them in a form that no schema describes."""
     if known is None:
         return False
     secret = [path.partition(".")[0] for path in known.secret_paths if "." not in path]

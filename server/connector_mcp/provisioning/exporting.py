@@ -1,4 +1,4 @@
-"""Write a manifest of what exists. A plan of it changes nothing.
+"""Write a manifest of what exists. Planning it shows no change.
 
 Secrets become references with names made of the entry and the key; their values are never read into the manifest. Ids
 of things that are in the manifest become references to their entries, so that it can be planned for another account.
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import chain, count
 from typing import Any
 
 from connector_mcp.engine.accounts import Account
@@ -21,7 +22,7 @@ from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.provisioning.manifest import ID, all_kinds, escaped, is_secret_place, plain_path, text_places
-from connector_mcp.provisioning.planning import ReadRecords, side_by_side
+from connector_mcp.provisioning.planning import ReadRecords, read_whole, side_by_side
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME
 
 _LONGEST_KEY = 48
@@ -77,26 +78,17 @@ class Exporter:
         for (section, within), rows in sorted(lists.items(), key=lambda item: [*all_kinds()].index(item[0][0])):
             kind = all_kinds()[section]
             if kind in wanted:
-                records = await self._whole(account, kind, within, rows)
+                records = await read_whole(self._read, [(account, kind, within, row) for row in rows])
                 self._add(account, label, kind, within, records)
-
-    async def _whole(self, account: Account, kind: Kind, within: str, rows: list[JsonObject]) -> list[JsonObject]:
-        """The records, read one by one where the list shows only a part."""
-        whole = list(rows)
-
-        async def read(index: int, reading: Read) -> None:
-            whole[index] = await self._read(account, reading)
-
-        readings = [kind.reading(kind.identify(row), within) for row in rows]
-        await side_by_side(partial(read, index, reading) for index, reading in enumerate(readings) if reading)
-        return whole
 
     def _add(self, account: Account, label: str | None, kind: Kind, within: str, records: Sequence[JsonObject]) -> None:
         known = Counter(map(kind.key_of, records))
         entries = self._entries.setdefault(kind.section, {}) if records else {}
         for record in records:
             identifier, observed = kind.identify(record), kind.observe(record, within)
-            key = _free_key(str(observed.get("name") or kind.key_of(record)), entries)
+            name = str(observed.get("name") or kind.key_of(record))
+            key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST_KEY].rstrip("-") or "thing"
+            key = _free(key, entries, _LONGEST_KEY)
             values = {name: value for name, value in observed.items() if value not in (None, "", {})}
             entry = self._without_secrets(account, kind, key, values)
             if known[kind.key_of(record)] > 1:
@@ -108,7 +100,7 @@ class Exporter:
             self._places.append((account, kind, key))
 
     def _without_secrets(self, account: Account, kind: Kind, key: str, values: JsonObject) -> JsonObject:
-        """The entry with references in place of secrets, those included that the type requires and no read shows."""
+        """Put references in the places of secrets, also of those that the type requires and no read shows."""
         platform, member = account.platform, kind.config_member
         known, config = kind.config_type(values), values.get(member)
         shown: JsonObject = by_name({name: value for name, value in values.items() if name != member}, platform)
@@ -117,7 +109,9 @@ class Exporter:
                 self.warnings.append(f"{kind.section}.{key} has a config of an unknown type, which is left out.")
                 values = {name: value for name, value in values.items() if name != member}
             else:
-                dropped = [name for name in config if name in kind.computed or name in _withheld_forms(known)]
+                dropped = [
+                    name for name in config if name in {*kind.computed, *known.traits.get("mayContainSecrets", ())}
+                ]
                 values = values | {member: {name: value for name, value in config.items() if name not in dropped}}
                 shown[member] = redact_config(values[member], known, platform)
         entry: JsonObject = escaped(values)
@@ -135,11 +129,7 @@ class Exporter:
     def _reference(self, key: str, steps: Sequence[str | int]) -> str:
         path = plain_path(steps).removeprefix("config.")
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{key}-{path}").strip("_-")[-LONGEST_NAME:]
-        name = name.lstrip("_-") or "secret"
-        taken, count = name, 1
-        while name in self._secrets:
-            count += 1
-            name = f"{taken[: LONGEST_NAME - 4]}-{count}"
+        name = _free(name.lstrip("_-") or "secret", self._secrets, LONGEST_NAME - 4)
         self._secrets.append(name)
         return f"{SCHEME}{name}"
 
@@ -156,7 +146,7 @@ class Exporter:
 
 
 def _places_of(kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) -> list[str]:
-    """The places in which things of a kind are: the ids of all that they may belong to."""
+    """Return the places of a kind: the ids of everything that its things may belong to."""
     if not kind.parents:
         return [""]
     section = kind.refers[kind.parents[-1]]
@@ -166,7 +156,7 @@ def _places_of(kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) ->
 
 
 def with_value(entry: JsonObject, steps: Sequence[str | int], value: Any) -> JsonObject:
-    """The entry with a value in a place, whose objects are made where they are missing."""
+    """Copy the entry with a value in a place. Missing objects on the way are added."""
     copied = deepcopy(entry)
     holder: Any = copied
     for step in steps[:-1]:
@@ -175,14 +165,7 @@ def with_value(entry: JsonObject, steps: Sequence[str | int], value: Any) -> Jso
     return copied
 
 
-def _withheld_forms(known: Any) -> Collection[str]:
-    return known.traits.get("mayContainSecrets", ())
-
-
-def _free_key(name: str, taken: Collection[str]) -> str:
-    key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST_KEY].rstrip("-") or "thing"
-    found, count = key, 1
-    while found in taken:
-        count += 1
-        found = f"{key}-{count}"
-    return found
+def _free(name: str, taken: Collection[str], longest: int) -> str:
+    """Return the name, or the name with the lowest number that is not taken."""
+    numbered = (f"{name[:longest]}-{number}" for number in count(2))
+    return next(each for each in chain([name], numbered) if each not in taken)

@@ -116,14 +116,11 @@ class Journal:
         """Store a new plan and return it. It can be begun for `ttl` seconds."""
         plan = Plan(
             id="pl-" + "".join(secrets.choice(_LETTERS) for _ in range(10)),
-            digest="",
             principal=principal,
             manifest=manifest,
             sandbox=sandbox,
             actions=tuple(actions),
             warnings=tuple(warnings),
-            created_at=0.0,
-            expires_at=0.0,
         )
         plan = plan.model_copy(update={"digest": await self._digest(plan)})
         values: dict[str, Value] = {

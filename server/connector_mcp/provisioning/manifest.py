@@ -1,14 +1,14 @@
-"""The manifest: what things there should be on the platforms.
+"""The manifest: the things that should exist on the platforms.
 
-`parse_manifest` finds every error that shows without the platforms, at once. `${section.key.id}` refers to another
-entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference `secret://NAME`,
-because manifests are files and plans are stored.
+`parse_manifest` reports all errors that can be found without reading the platforms. `${section.key.id}` refers to
+another entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference
+`secret://NAME`, because manifests are files and plans are stored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -16,21 +16,24 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from connector_mcp.engine.checks.issues import describe, describe_wanted, known_names, likely_names, path_of, safe_key
+from connector_mcp.engine.checks.arguments import form_issue
+from connector_mcp.engine.checks.issues import describe, known_names, likely_names, path_of, safe_key
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.provisioning.kinds import Kind
+from connector_mcp.operations.schema import portable_schema
 from connector_mcp.secrets.reference import SCHEME, referenced_name
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
+_VARIABLE: Final = re.compile(r"(?<!\$)\$\{variables\.([^{}]*)\}")
 _ESCAPED, _PLAIN = "$${", "${"
-"""How a text holds `${` that is no reference, and what it stands for."""
+"""An escaped `${`, and the plain text that it means."""
 _COMPARED, _AMONG, _NAMED = 20, 500, 40
-"""Unknown names that are compared with known ones, known ones that they are compared with, and those that are told."""
+"""Limits: unknown names that are compared, known names in each comparison, and known names that an issue lists."""
 _LONGEST_CHAIN: Final = 50
 """Entries that may need each other in a row."""
 _OF_EVERY: Final = ("id", "profile", "state")
@@ -45,27 +48,27 @@ class ManifestEntry:
     kind: Kind
     key: str
     values: JsonObject
-    """Its members, with `${section.key.id}` for ids and `secret://NAME` for secrets."""
+    """Its members, with `${section.key.id}` for ids, `secret://NAME` for secrets, and `$${` for a plain `${`."""
     profile: str | None = None
     id: str | None = None
     is_absent: bool = False
     needs: frozenset[str] = frozenset()
-    """The addresses of the entries that must be there before."""
+    """The addresses of the entries that must exist before it."""
 
     @property
     def address(self) -> str:
-        """How others name it: `section.key`."""
+        """The name by which other entries refer to it: `section.key`."""
         return f"{self.kind.section}.{self.key}"
 
     @property
     def name(self) -> str:
         """The name that a person knows it by."""
-        return str(self.values.get("name") or self.key)
+        return str(plain(self.values.get("name") or self.key))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest without errors of its own. Every entry stands after those that it needs."""
+    """A manifest. Every entry comes after those that it needs."""
 
     name: str
     entries: Mapping[str, ManifestEntry] = field(default_factory=dict[str, ManifestEntry])
@@ -79,7 +82,7 @@ def all_kinds() -> Mapping[str, Kind]:
 
 
 def parse_manifest(data: JsonObject) -> tuple[Manifest, list[Issue]]:
-    """Parse a manifest. Where there are issues, the manifest holds only the entries without them."""
+    """Parse a manifest. If there are issues, the manifest holds only the entries without any."""
     return _Parser(data).parse()
 
 
@@ -93,17 +96,32 @@ def referenced(text: Any) -> tuple[str, str] | None:
     return (f"{section}.{key}", member) if section != "variables" and member else None
 
 
-def escaped(value: Any) -> Any:
-    """The value as a manifest holds it, where no text of it is a reference."""
+def with_texts(value: Any, change: Callable[[str], Any]) -> Any:
+    """Copy a value, with each text in it replaced by what `change` returns."""
     if is_object(value):
-        return {key: escaped(member) for key, member in value.items()}
+        return {key: with_texts(member, change) for key, member in value.items()}
     if is_array(value):
-        return list(map(escaped, value))
-    return value.replace(_PLAIN, _ESCAPED) if isinstance(value, str) else value
+        return [with_texts(member, change) for member in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def escaped(value: Any, needs: Collection[str] = ()) -> Any:
+    """Escape a value for a manifest. Only references to the entries in `needs` stay references."""
+
+    def escape(text: str) -> str:
+        target = referenced(text)
+        return text if target and target[0] in needs else text.replace(_PLAIN, _ESCAPED)
+
+    return with_texts(value, escape)
+
+
+def plain(value: Any) -> Any:
+    """Undo `escaped`. References stay."""
+    return with_texts(value, lambda text: text.replace(_ESCAPED, _PLAIN))
 
 
 def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every text in a value with its place."""
+    """Yield every text in a value with its place."""
     if is_object(value):
         for key, member in value.items():
             yield from text_places(member, (*steps, key))
@@ -115,12 +133,12 @@ def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple
 
 
 def plain_path(steps: Sequence[str | int]) -> str:
-    """A place as a dotted path without indexes."""
+    """Write a place as a dotted path without indexes."""
     return ".".join(step for step in steps if isinstance(step, str))
 
 
 def is_secret_place(kind: Kind, entry: JsonObject, steps: Sequence[str | int]) -> bool:
-    """Whether the place in an entry is one for a secret, as far as its kind and the type of its config tell."""
+    """Check whether a place in an entry is for a secret, by its kind and the type of its config."""
     path = plain_path(steps)
     known, start = kind.config_type(entry), f"{kind.config_member}."
     within = known.secret_paths if known and path.startswith(start) else ()
@@ -166,7 +184,7 @@ class _Parser:
         self._report(path, got, known_names(near, among[:_NAMED], holder=holder), candidates=near)
 
     def _may_compare(self) -> bool:
-        """Whether one more unknown name is compared with the known ones, which takes long."""
+        """Check whether one more unknown name may be compared with the known ones, which takes long."""
         self._compared += 1
         return self._compared <= _COMPARED
 
@@ -209,18 +227,19 @@ class _Parser:
                 yield key, entry
 
     def _entry(self, kind: Kind, key: str, entry: JsonObject) -> JsonObject | None:
-        """The entry's members with variables filled in; None if they do not have the form of its kind."""
+        """Return the entry with variables filled in; None if its kind does not allow it."""
         path = f"{kind.section}.{key}"
-        filled = self._filled(entry, path)
+        filled = self._filled(kind.section, key, entry)
         try:
             kind.entry.model_validate(filled)
         except ValidationError as error:
-            schema = entry_schema(kind)
             problems = error.errors(include_url=False, include_context=False, include_input=False)
             found = [each for each in problems if not _is_needless(kind, filled, each["type"], each["loc"])]
             for problem in found:
                 compares = problem["type"] == "extra_forbidden" and self._may_compare()
-                self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled, compares))
+                within = (kind.section, key)
+                issue = form_issue(problem, entry_schema(kind), filled, within=within, compares=compares)
+                self._issues.append(issue)
             if found:
                 return None
         if kind.is_single and filled.get("state") == "absent":
@@ -228,30 +247,23 @@ class _Parser:
             return None
         return {name: value for name, value in filled.items() if value is not None}
 
-    def _filled(self, value: Any, path: str) -> Any:
-        if is_object(value):
-            return {key: self._filled(member, f"{path}.{safe_key(key)}") for key, member in value.items()}
-        if is_array(value):
-            return [self._filled(member, f"{path}[{index}]") for index, member in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        whole = _REFERENCE.fullmatch(value)
-        if whole and whole[1].startswith("variables."):
-            return self._variable(whole[1], path)
-
-        def fill(found: re.Match[str]) -> str:
-            inner = found[1].startswith("variables.")
-            return str(self._variable(found[1], path)) if inner else found[0]
-
-        return _REFERENCE.sub(fill, value)
-
-    def _variable(self, name: str, path: str) -> Any:
+    def _filled(self, section: str, key: str, entry: JsonObject) -> Any:
+        """The entry with variables filled in: with their type where one is the whole value."""
         known = members(self._data.get("variables"))
-        own = name.removeprefix("variables.")
-        if own in known:
-            return known[own]
-        self._report_name(path, "a variable that is not declared", own, known, "variables")
-        return "undeclared"
+        for steps, text in text_places(entry):
+            for name in _VARIABLE.findall(text):
+                if name not in known:
+                    place = path_of((section, key, *steps))
+                    self._report_name(place, "a variable that is not declared", name, known, "variables")
+
+        def fill(text: str) -> Any:
+            whole = _VARIABLE.fullmatch(text)
+            return _value(whole) if whole else _VARIABLE.sub(lambda found: str(_value(found)), text)
+
+        def _value(found: re.Match[str]) -> Any:
+            return known.get(found[1], "undeclared")
+
+        return with_texts(entry, fill)
 
     def _made(self, kind: Kind, key: str, values: JsonObject) -> ManifestEntry:
         path, needs, is_absent = f"{kind.section}.{key}", set[str](), values.get("state") == "absent"
@@ -266,19 +278,15 @@ class _Parser:
         needs |= set() if is_absent else set(kind.also_needs(completed, self._raw)) - {path}
         own = {name: value for name, value in completed.items() if name not in _OF_EVERY}
         profile = values.get("profile") or members(self._data.get("profiles")).get(kind.platform)
-        return ManifestEntry(kind, key, self._static(own), profile, values.get(ID), is_absent, frozenset(needs))
+        return ManifestEntry(
+            kind, key, with_texts(own, self._static), profile, values.get(ID), is_absent, frozenset(needs)
+        )
 
-    def _static(self, value: Any) -> Any:
-        """The value with references to members other than ids replaced by what these are."""
-        if is_object(value):
-            return {key: self._static(member) for key, member in value.items()}
-        if is_array(value):
-            return list(map(self._static, value))
-        target = referenced(value)
-        if target is None:
-            return value.replace(_ESCAPED, _PLAIN) if isinstance(value, str) else value
-        if target[1] == ID:
-            return value
+    def _static(self, text: str) -> Any:
+        """Return the value that a reference to a member other than the id stands for; any other text as it is."""
+        target = referenced(text)
+        if target is None or target[1] == ID:
+            return text
         section, _, key = target[0].partition(".")
         return at(self._raw.get(section, {}).get(key), target[1])
 
@@ -347,52 +355,18 @@ class _Parser:
 
 @cache
 def entry_schema(kind: Kind) -> JsonObject:
-    """The JSON Schema of an entry."""
-    return kind.entry.model_json_schema()
+    """The JSON Schema of an entry, without references."""
+    return portable_schema(kind.entry)
 
 
 def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:
-    """Whether an entry may lack a member: what is to be absent is found by its id, in the place that it is in."""
+    """Check whether a problem is none: to be deleted, a thing with an id needs only the ids of its parents."""
     is_found = entry.get("state") == "absent" and isinstance(entry.get(ID), str)
     return is_found and problem == "missing" and len(location) == 1 and location[0] not in kind.parents
 
 
-def _form_issue(
-    path: str, problem: str, location: Sequence[str | int], schema: JsonObject, values: Any, compares: bool
-) -> Issue:
-    """The issue of a member that an entry of this kind does not have, lacks, or has in another form."""
-    place = f"{path}.{path_of(location)}" if location else path
-    holder = schema
-    for step in location[:-1]:
-        holder = _inner(schema, holder, step)
-    if problem == "extra_forbidden":
-        names = list(holder.get("properties", ()))
-        near = likely_names(str(location[-1]), names) if compares else []
-        wanted = known_names(near, names, holder="it", inside="config" in names)
-        return Issue(place, "an unknown member", wanted, candidates=near)
-    member = _inner(schema, holder, location[-1]) if location else holder
-    if problem == "missing":
-        return Issue(place, "nothing", describe_wanted(member))
-    for step in location:
-        values = values[step] if is_array(values) and isinstance(step, int) else members(values).get(str(step))
-    return Issue(place, describe(values), describe_wanted(member, values))
-
-
-def _inner(root: JsonObject, schema: JsonObject, step: str | int) -> JsonObject:
-    """The schema of what is inside, without the alternative null."""
-    inner: JsonObject = members(schema.get("items") if isinstance(step, int) else at(schema, ("properties", str(step))))
-    for _ in range(3):
-        if "$ref" in inner:
-            inner = inner | members(at(root, tuple(str(inner["$ref"]).removeprefix("#/").split("/")))) | {"$ref": ""}
-            inner.pop("$ref")
-        others = [each for each in inner.get("anyOf", ()) if each.get("type") != "null"]
-        if len(others) == 1:
-            inner = {key: value for key, value in inner.items() if key != "anyOf"} | others[0]
-    return inner
-
-
 def manifest_schema() -> JsonObject:
-    """The JSON Schema of a manifest, for editors and for those who write one by program."""
+    """Make the JSON Schema of a manifest, for editors and for programs that write manifests."""
     sections: JsonObject = {}
     definitions: JsonObject = {}
     for section, kind in all_kinds().items():

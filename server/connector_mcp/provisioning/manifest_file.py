@@ -1,6 +1,6 @@
-"""Read a manifest from a file of YAML or JSON, and tell the line of each of its members.
+"""Read a manifest from a file of YAML or JSON, and keep the line of each member.
 
-YAML is read without its traps: a key that stands twice, an anchor and a tag are errors, and a date stays text.
+YAML is read without its traps: a duplicate key, an anchor and a tag are errors, and a date stays text.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ Steps = tuple[str | int, ...]
 
 @dataclass
 class ManifestFile:
-    """What a file holds."""
+    """A manifest as a file holds it."""
 
     name: str
     data: JsonObject = field(default_factory=dict[str, Any])
     lines: dict[tuple[str, ...], int] = field(default_factory=dict[tuple[str, ...], int])
     """The line of each member, by path."""
     issues: list[Issue] = field(default_factory=list[Issue])
-    """What only the text shows: keys that stand twice, anchors and tags."""
+    """Problems that only the text shows: duplicate keys, anchors and tags."""
 
     def place(self, path: str) -> str:
-        """The path with file and line before it: those of the innermost member that the file has."""
-        steps = parse_steps(path)
-        lines = (self.lines.get(_key(steps[:count])) for count in range(len(steps), 0, -1))
-        return f"{self.name}:{next((line for line in lines if line), 1)}: {path}"
+        """Prefix a path with file and line: those of the innermost member that the file has."""
+        return f"{self.name}:{self._line(path)}: {path}"
 
     def placed(self, issues: Sequence[Issue]) -> list[Issue]:
-        """The issues with file and line, in the order of the file."""
-        placed = [(self._line(issue.path), replace(issue, path=self.place(issue.path))) for issue in issues]
-        return [issue for _, issue in sorted(placed, key=lambda pair: pair[0])]
+        """Return the issues with file and line, in the order of the file."""
+        ordered = sorted(issues, key=lambda issue: self._line(issue.path))
+        return [replace(issue, path=self.place(issue.path)) for issue in ordered]
 
     def _line(self, path: str) -> int:
-        return int(self.place(path).removeprefix(f"{self.name}:").partition(":")[0])
+        steps = parse_steps(path)
+        lines = (self.lines.get(_key(steps[:count])) for count in range(len(steps), 0, -1))
+        return next((line for line in lines if line), 1)
 
 
 def read_manifest(text: str, name: str) -> ManifestFile:
@@ -76,7 +76,7 @@ def read_manifest(text: str, name: str) -> ManifestFile:
 
 
 class _Reader:
-    """Makes values of YAML's nodes. The library does not declare the types of those."""
+    """Turns YAML nodes into values. The library does not declare the types of its nodes."""
 
     def __init__(self, found: ManifestFile, loader: Any) -> None:
         self._found = found

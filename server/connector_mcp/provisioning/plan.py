@@ -1,5 +1,4 @@
-"""The plan: what would be done so that the platforms have what a manifest says, and what a decision about it is bound
-to.
+"""The plan: the actions that make the platforms match a manifest. A decision is bound to all of them.
 
 A plan holds no secret. Its arguments have references (`secret://NAME`) in the places of secrets, and
 `${section.entry.id}` in the places of ids that exist only once an earlier action has run.
@@ -84,7 +83,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    digest: str
+    digest: str = ""
     """Keyed digest of all actions and of who planned them. A decision is bound to it."""
     principal: str
     manifest: str
@@ -92,8 +91,8 @@ class Plan(BaseModel):
     sandbox: bool = False
     actions: tuple[Action, ...]
     warnings: tuple[str, ...] = ()
-    created_at: float
-    expires_at: float
+    created_at: float = 0.0
+    expires_at: float = 0.0
 
     @cached_property
     def steps(self) -> tuple[Action, ...]:
@@ -106,6 +105,6 @@ class Plan(BaseModel):
         return tuple(action for action in self.actions if action.effect is Effect.DESTROY)
 
     def counts(self) -> dict[str, int]:
-        """How many actions there are of each verb."""
+        """Count the actions of each verb."""
         verbs: list[Any] = [action.verb for action in self.actions]
         return {verb: verbs.count(verb) for verb in dict.fromkeys(verbs)}

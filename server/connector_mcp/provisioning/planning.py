@@ -1,6 +1,6 @@
-"""Make a plan: read the platforms, find the thing of each entry, compare, and say what has to be done.
+"""Compare a manifest with the platforms: read them, match each entry with a thing, and find what differs.
 
-Nothing is changed. Whatever cannot be read, or matches twice, ends the plan with an error: a plan that knows only half
+A read that fails, or an entry that matches several things, ends the plan with an error: a plan that knows only a part
 would create things that exist.
 """
 
@@ -16,29 +16,29 @@ import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject, is_array, is_object
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.provisioning.differences import Difference, find_differences, references_in
 from connector_mcp.provisioning.journal import Identity, WrittenSecret, account_key
-from connector_mcp.provisioning.manifest import ID, Manifest, ManifestEntry, referenced
+from connector_mcp.provisioning.manifest import ID, Manifest, ManifestEntry, plain, referenced, with_texts
 from connector_mcp.provisioning.plan import SecretState
 
 ReadRecords = Callable[[Account, Read], Awaitable[Any]]
-"""Sends a read, of a list all of its pages, and returns the data as the platform gave it."""
+"""Sends a read, of a list all pages, and returns the data as the platform gave it."""
 
 TOOL = "plan_connectors"
 
 
 @dataclass
 class Thing:
-    """An entry, and the thing on its platform that it is."""
+    """An entry and the thing on its platform that it describes."""
 
     entry: ManifestEntry
     account: Account
     identity: Identity | None = None
     record: JsonObject | None = None
-    """None where there is no such thing yet."""
+    """None if the thing does not exist yet."""
     identifier: str | None = None
     within: str = ""
     values: JsonObject = field(default_factory=dict[str, Any])
@@ -71,7 +71,7 @@ class _Listing:
 
 
 class Matcher:
-    """Finds the thing of each entry. Lists of one account are read once, those of one round side by side."""
+    """Finds the thing of each entry. Each list is read once, and the lists of one round concurrently."""
 
     def __init__(self, read: ReadRecords, identities: Mapping[tuple[str, str], Identity]) -> None:
         self._read = read
@@ -82,31 +82,27 @@ class Matcher:
         self.things: dict[str, Thing] = {}
 
     async def match(self, manifest: Manifest, accounts: Mapping[str, Account]) -> dict[str, Thing]:
-        """Match all entries. What is wrong stands in `issues`."""
+        """Match all entries. Problems are added to `issues`."""
         waiting = dict(manifest.entries)
         while waiting:
-            ready = [each for each in waiting.values() if self._parent_of(each, waiting) is not None]
-            wanted = {
-                (accounts[each.address], each.kind, str(self._parent_of(each, waiting)))
-                for each in ready
-                if self._parent_of(each, waiting) != _MISSING
-            }
-            await self._read_lists(wanted)
-            for entry in ready:
-                self._match_one(entry, accounts[entry.address], str(self._parent_of(entry, waiting)))
-                del waiting[entry.address]
+            places = {address: self._place_of(entry, waiting) for address, entry in waiting.items()}
+            ready = {address: place for address, place in places.items() if place is not None}
+            there = [(address, place) for address, place in ready.items() if place != _MISSING]
+            await self._read_lists({(accounts[address], waiting[address].kind, place) for address, place in there})
+            for address, place in ready.items():
+                self._match_one(waiting.pop(address), accounts[address], place)
         self.things = {address: self.things[address] for address in manifest.entries}
         self._check_claims()
         await self._read_whole()
         return self.things
 
     async def rows(self, account: Account, kind: Kind, within: str) -> list[JsonObject]:
-        """All records of a kind."""
+        """Return all records of a kind."""
         await self._read_lists({(account, kind, within)})
         return self._lists[account, kind.section, within].rows
 
-    def _parent_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
-        """The ids of what the entry belongs to; None while one is not known."""
+    def _place_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
+        """The ids of what the entry belongs to; None while one is not known, `_MISSING` where it does not exist."""
         ids: list[str] = []
         for member in entry.kind.parents:
             given = entry.values.get(member)
@@ -146,7 +142,7 @@ class Matcher:
             found = listing.by_id[known]
             if known is not None and not found:
                 self.warnings.append(f"{entry.address} was made as {known}, which is no longer there.")
-            found = found or listing.by_key[kind.key(entry.values)]
+            found = found or listing.by_key[kind.key(plain(entry.values))]
         if len(found) > 1:
             ids = ", ".join(map(kind.identify, found))
             wanted = f"{entry.address}.id with the one that is meant: {ids}"
@@ -168,21 +164,32 @@ class Matcher:
 
     async def _read_whole(self) -> None:
         """Read those things of which the list shows only a part."""
+        found = [(thing, thing.record) for thing in self.things.values() if thing.record is not None]
+        rows = [(thing.account, thing.kind, thing.within, record) for thing, record in found]
+        for (thing, _), record in zip(found, await read_whole(self._read, rows), strict=True):
+            thing.record = record
 
-        async def read(thing: Thing, reading: Read) -> None:
-            thing.record = await self._read(thing.account, reading)
 
-        found = [thing for thing in self.things.values() if thing.record is not None]
-        readings = [(thing, thing.kind.reading(thing.identifier or "", thing.within)) for thing in found]
-        await side_by_side(partial(read, thing, reading) for thing, reading in readings if reading is not None)
+async def read_whole(read: ReadRecords, rows: Sequence[tuple[Account, Kind, str, JsonObject]]) -> list[JsonObject]:
+    """Return the records of rows, read one by one where a list shows only a part."""
+    whole = [row for *_, row in rows]
+
+    async def read_one(index: int, account: Account, reading: Read) -> None:
+        whole[index] = await read(account, reading)
+
+    readings = ((account, kind.reading(kind.identify(row), within)) for account, kind, within, row in rows)
+    await side_by_side(
+        partial(read_one, index, account, reading) for index, (account, reading) in enumerate(readings) if reading
+    )
+    return whole
 
 
 _MISSING = "\0"
-"""In place of the id of a parent that does not exist yet."""
+"""The place of what belongs to a thing that does not exist yet."""
 
 
 def compare(things: Mapping[str, Thing]) -> None:
-    """Fill in what differs of each thing. They stand in the order in which they need each other."""
+    """Find the differences of each thing. A thing comes after those that it needs."""
     for thing in things.values():
         thing.values = with_ids(thing.entry.values, things)
         if thing.record is None or thing.entry.is_absent:
@@ -204,22 +211,20 @@ def fixed_differences(thing: Thing) -> list[Difference]:
 
 
 def with_ids(value: Any, things: Mapping[str, Thing]) -> Any:
-    """The value with references to things that exist, and stay, replaced by their ids."""
-    if is_object(value):
-        return {key: with_ids(member, things) for key, member in value.items()}
-    if is_array(value):
-        return [with_ids(member, things) for member in value]
-    target = referenced(value)
-    if target is None or target[1] != ID or target[0] not in things:
-        return value
-    thing = things[target[0]]
-    return value if thing.identifier is None or thing.is_replaced else thing.identifier
+    """Unescape a value and fill in the ids of things that exist and are not replaced."""
+
+    def fill(text: str) -> str:
+        target = referenced(text)
+        thing = things.get(target[0]) if target and target[1] == ID else None
+        return plain(text) if thing is None or thing.identifier is None or thing.is_replaced else thing.identifier
+
+    return with_texts(value, fill)
 
 
 async def compare_secrets(
     thing: Thing, digest_of: Callable[[Account, str, str], Awaitable[str | None]], rotated: bool
 ) -> None:
-    """Fill in what is known of each secret. `digest_of` gives the digest of the value that a reference has now."""
+    """Find the state of each secret. `digest_of` returns the digest of the present value of a reference."""
     written: Mapping[str, WrittenSecret] = thing.identity.secrets if thing.identity else {}
     for path, name in references_in(thing.values).items():
         last = written.get(path)
@@ -266,7 +271,7 @@ def choose_accounts(
 
 
 def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
-    """Issues of a call's arguments as issues of the entry."""
+    """Turn issues of a call's arguments into issues of the entry."""
     placed: list[Issue] = []
     names = sorted(entry.kind.argument_names.items(), key=lambda pair: -len(pair[0]))
     for issue in issues:
@@ -281,7 +286,7 @@ def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
 
 
 async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Run jobs side by side. The first that fails ends the others, and its error is raised."""
+    """Run jobs concurrently. The first failure cancels the others and is raised."""
     failed: list[ConnectorError] = []
 
     async def run(job: Callable[[], Awaitable[None]]) -> None:

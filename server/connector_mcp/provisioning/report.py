@@ -1,4 +1,4 @@
-"""What the answer of an apply says: what was done, what was not and why, and what is not known."""
+"""The answer of an apply: what was done, what was not and why, and what is unknown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def report(plan: Plan, steps: Steps, *, has_stopped: bool) -> JsonObject:
 
 
 def is_ended(action: Action, steps: Steps) -> bool:
-    """Check whether what an action wants is so."""
+    """Check whether an action is done or has nothing to do."""
     step = steps.get(action.number)
     return action.verb == "unchanged" or (step is not None and step.state == "done")
 

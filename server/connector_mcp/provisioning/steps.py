@@ -13,13 +13,13 @@ from typing import Any, Final
 from connector_mcp.engine.approval.wording import target_changed, tell_disclosures
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
+from connector_mcp.engine.checks.issues import value_at
 from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.ledger import NO_CLAIM, UNKNOWN, Execution
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import fingerprint, make_preview, readable_plan
-from connector_mcp.engine.redaction.redactor import Steps
 from connector_mcp.errors import ConnectorError, NotFound, OutcomeUnknown, TargetChanged, UpstreamFailed
-from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, same_json
+from connector_mcp.json_values import JsonObject, is_array, items, members, same_json
 from connector_mcp.operations.operation import Effect, at
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.operations.tool import Tool
@@ -37,10 +37,11 @@ from connector_mcp.provisioning.journal import (
     secret_digest,
     step_ended,
 )
+from connector_mcp.provisioning.manifest import plain, with_texts
 from connector_mcp.provisioning.plan import Action, Verb
 from connector_mcp.state.database import Transaction, Work
 
-_PLACEHOLDER: Final = re.compile(r"\$\{([\w-]+\.[\w.-]+)\.id\}")
+_PLACEHOLDER: Final = re.compile(r"(?<!\$)\$\{([\w-]+\.[\w.-]+)\.id\}")
 _RANKS: Final = (Effect.READ, Effect.CREATE, Effect.UPDATE, Effect.DISCLOSE, Effect.DESTROY)
 NEW: Final = ("create", "replace")
 """The verbs of actions that make something."""
@@ -66,7 +67,7 @@ class PlannedCall(PlatformCall):
         action: Action,
         owner: str,
         lease: float,
-        kind: Kind | None,
+        kind: Kind,
         find: Callable[[], Awaitable[list[str]]],
         known: Identity | None,
         expected: Collection[str],
@@ -201,7 +202,7 @@ class PlannedCall(PlatformCall):
         return self.digest
 
     def _result(self, data: Any) -> CallResult:
-        if self._action.verb in NEW and self._kind is not None and self.identifier is None:
+        if self._action.verb in NEW and self.identifier is None:
             record = members(items(data)[0]) if is_array(data) and data else members(data)
             identifier = self._kind.identify(record)
             self.identifier = identifier if identifier in map(str, record.values()) else None
@@ -276,7 +277,7 @@ class PlannedCall(PlatformCall):
             return {}
         values, written = self._ready.model_dump(exclude_unset=True), dict[str, str]()
         for reference in found.references:
-            value = _at_steps(values, reference.steps)
+            value = value_at(values, reference.steps)
             if isinstance(value, str):
                 written[reference.name] = await secret_digest(self._services.database, value)
         return written
@@ -309,19 +310,4 @@ def with_ids(value: Any, ids: Mapping[str, str]) -> Any:
     Raises:
         KeyError: An entry has no id yet.
     """
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda match: ids[match[1]], value)
-    if is_object(value):
-        return {key: with_ids(member, ids) for key, member in value.items()}
-    if is_array(value):
-        return [with_ids(member, ids) for member in value]
-    return value
-
-
-def _at_steps(value: Any, steps: Steps) -> Any:
-    for step in steps:
-        if isinstance(step, str):
-            value = members(value).get(step)
-        else:
-            value = items(value)[step] if step < len(items(value)) else None
-    return value
+    return with_texts(value, lambda text: plain(_PLACEHOLDER.sub(lambda match: ids[match[1]], text)))

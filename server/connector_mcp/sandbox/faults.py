@@ -95,35 +95,27 @@ class Fault:
                 return Delivery(real)
 
 
-@dataclass
-class _PendingFault:
-    fault: Fault
-    left: int
-
-
 class FaultPlan:
     """The faults still to come, in the order they were injected."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self._pending = [_PendingFault(fault, fault.times) for fault in faults]
+        self._pending = [[fault] * fault.times for fault in faults]
 
     def add(self, fault: Fault) -> None:
-        self._pending.append(_PendingFault(fault, fault.times))
+        self._pending.append([fault] * fault.times)
 
     def next_for(self, platform: str, method: str, path: str) -> Fault | None:
         """The fault for this request, if any. A stale read is counted by `count_stale_read` instead."""
-        for pending in self._pending:
-            if pending.left > 0 and pending.fault.matches(platform, method, path):
-                if pending.fault.kind != "stale_read":
-                    pending.left -= 1
-                return pending.fault
+        for left in self._pending:
+            if left and left[0].matches(platform, method, path):
+                return left[0] if left[0].kind == "stale_read" else left.pop()
         return None
 
     def count_stale_read(self, fault: Fault) -> None:
         """Count a stale read that differed from the present."""
-        for pending in self._pending:
-            if pending.fault is fault and pending.left > 0:
-                pending.left -= 1
+        for left in self._pending:
+            if left and left[0] is fault:
+                left.pop()
                 return
 
 

@@ -102,7 +102,7 @@ _ALLOWANCE: ContextVar[_Allowance | None] = ContextVar("store_allowance", defaul
 
 @contextmanager
 def one_allowance() -> Generator[None]:
-    """Let all steps inside of the context share one time limit, whatever else happens between them."""
+    """Let all steps inside the context share one time limit, whatever happens between them."""
     token = _ALLOWANCE.set(_Allowance())
     try:
         yield
@@ -217,7 +217,7 @@ class Database(ABC):
 
     @abstractmethod
     def warnings(self) -> list[str]:
-        """Return what could lose records although it was told that they are stored. It blocks."""
+        """Return a warning for each setting with which stored records can be lost. It blocks."""
 
     @abstractmethod
     def close(self) -> None:

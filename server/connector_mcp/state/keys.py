@@ -37,7 +37,7 @@ def decode_key(text: str, name: str) -> bytes:
     """Return the key in the text of its row.
 
     Raises:
-        StoreUnavailable: The text is not that of a key.
+        StoreUnavailable: The text is not a key.
     """
     try:
         key = bytes.fromhex(text)

@@ -40,7 +40,7 @@ CHANNEL: Final = "connector_mcp"
 
 _SESSION: Final = {
     "connect_timeout": 2,
-    # A connection that was cut without a word is found dead before a step needs it.
+    # A connection that was cut silently is found dead before a step needs it.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "tcp_user_timeout": int(STEP_SECONDS * 1000),

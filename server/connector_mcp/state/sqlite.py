@@ -22,7 +22,7 @@ from connector_mcp.state.database import Database, Row, Rows, Step, Transaction,
 from connector_mcp.state.schema import VERSION
 
 WATCH_SECONDS: Final = 0.25
-"""How often a waiting call looks whether another process has committed something."""
+"""How often a waiting call checks whether another process has committed a change."""
 
 _BUSY_PAUSE: Final = 0.005
 _REMOTE: Final = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs", "lustre")
@@ -194,7 +194,7 @@ def _execute(connection: sqlite3.Connection, sql: str, values: Values) -> Rows:
 
 
 def _file_system(path: Path) -> str | None:
-    """Return the type of the file system of a file, as far as this system says it."""
+    """Return the type of the file system that a file is on, or None if this machine does not tell."""
     best, kind = "", None
     with suppress(OSError):
         for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines():

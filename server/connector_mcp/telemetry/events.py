@@ -46,8 +46,6 @@ class EndedCall(Protocol):
     @property
     def outcome(self) -> str: ...
     @property
-    def duration_ms(self) -> float: ...
-    @property
     def sandbox(self) -> bool: ...
 
 
@@ -94,7 +92,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Ending:
-    """How an attempt ended: an HTTP status, or the kind of failure."""
+    """The outcome of an attempt: an HTTP status, or the kind of failure."""
 
     status: int | str = "cancelled"
 

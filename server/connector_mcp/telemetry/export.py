@@ -32,7 +32,7 @@ SCOPE: Final = "connector_mcp"
 SETTING: Final = "CONNECTOR_MCP_OTEL"
 
 FLUSH_SECONDS: Final = 5.0
-"""How long the last export may take when the server ends."""
+"""Seconds that the last export may take when the server ends."""
 
 _PARENT: Final = "traceparent"
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -145,18 +145,7 @@ async def exporting(
     Raises:
         Misconfigured: No endpoint is set, another protocol is asked for, or the extra is not installed.
     """
-    wanted = [signal for signal in ("TRACES", "METRICS") if _is_exported(signal, environ)]
-    if not wanted:
-        raise Misconfigured(
-            f"{SETTING} is on, but no collector is configured.",
-            fix=f"Set {_ENDPOINT} to the collector's address, such as http://localhost:4318, or unset {SETTING}.",
-        )
-    for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", *(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL" for signal in wanted)):
-        if environ.get(name, _PROTOCOL) != _PROTOCOL:
-            raise Misconfigured(
-                f"{name} names a protocol that is not supported.",
-                fix=f"Set {name}={_PROTOCOL} or unset it, and use the collector's port for it (usually 4318).",
-            )
+    wanted = exported_signals(environ)
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -186,6 +175,27 @@ async def exporting(
         with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_SECONDS):
             for each in filter(None, (traces, meters)):
                 await anyio.to_thread.run_sync(each.shutdown, abandon_on_cancel=True)
+
+
+def exported_signals(environ: Mapping[str, str]) -> list[str]:
+    """Return what the standard variables ask to export: `TRACES`, `METRICS` or both.
+
+    Raises:
+        Misconfigured: No endpoint is set, or another protocol is asked for.
+    """
+    wanted = [signal for signal in ("TRACES", "METRICS") if _is_exported(signal, environ)]
+    if not wanted:
+        raise Misconfigured(
+            f"{SETTING} is on, but no collector is configured.",
+            fix=f"Set {_ENDPOINT} to the collector's address, such as http://localhost:4318, or unset {SETTING}.",
+        )
+    for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", *(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL" for signal in wanted)):
+        if environ.get(name, _PROTOCOL) != _PROTOCOL:
+            raise Misconfigured(
+                f"{name} names a protocol that is not supported.",
+                fix=f"Set {name}={_PROTOCOL} or unset it, and use the collector's port for it (usually 4318).",
+            )
+    return wanted
 
 
 def _is_exported(signal: str, environ: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""What both transports do to the process: logs on stderr, and the signals that end it."""
+"""Process-wide set-up of both transports: logs on stderr, and the signals that end the process."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Writable(Protocol):
 
 
 class TrackedWriter(ObjectSendStream[SessionMessage]):
-    """Passes messages on, and knows whether one of them waits to be written."""
+    """Passes messages on, and tracks whether one of them waits to be written."""
 
     def __init__(self, stream: Writable) -> None:
         self._stream = stream

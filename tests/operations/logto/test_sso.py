@@ -53,7 +53,6 @@ def test_config_and_branding_are_completed_with_what_is_stored() -> None:
 def test_another_form_of_a_saml_config_replaces_the_stored_one_and_nothing_else() -> None:
     call, now = update(config={"metadata": "<xml/>"}), Situation(SAML)
     assert call.make_body(now)["config"] == {"metadata": "<xml/>", "attributeMapping": {"email": "mail"}}
-    assert losses(SAML, config={"metadata": "<xml/>"}) == ["Unsets config.metadataUrl"]
     assert hooks.issues(call, now) == []
 
 
@@ -104,13 +103,28 @@ def test_a_domain_that_is_refused_is_named_by_its_place(domain: str) -> None:
         assert hooks.problems(call, Situation(OKTA)) == ["domains[1]"]
 
 
-def test_a_domain_takes_other_ways_to_sign_in_away() -> None:
-    assert losses(OKTA, domains=["acme.com", "Globex.com"]) == [
-        "Shuts password, code and social sign-in for e-mail addresses of globex.com while single sign-on is on"
-    ]
-    assert losses(OKTA, domains=[]) == ["Takes single sign-on away from acme.com"]
-    assert losses(OKTA, domains=["ACME.com"]) == []
-    assert len(losses(None, domains=["acme.com"])) == 1, "what cannot be read may be new"
+OTHERWISE_SHUT = "Shuts password, code and social sign-in for e-mail addresses of {} while single sign-on is on"
+TOKENS_LOST = "Deletes the provider's tokens stored for users"
+
+
+@pytest.mark.parametrize(
+    ("current", "arguments", "lost"),
+    [
+        (OKTA, {"domains": ["acme.com", "Globex.com"]}, [OTHERWISE_SHUT.format("globex.com")]),
+        (OKTA, {"domains": []}, ["Takes single sign-on away from acme.com"]),
+        (OKTA, {"domains": ["ACME.com"]}, []),
+        # What cannot be read may be new.
+        (None, {"domains": ["acme.com"]}, [OTHERWISE_SHUT.format("acme.com")]),
+        (OKTA, {"enable_token_storage": False}, [TOKENS_LOST]),
+        (OKTA | {"enableTokenStorage": False}, {"enable_token_storage": False}, []),
+        (SAML, {"config": {"metadata": "<xml/>"}}, ["Unsets config.metadataUrl"]),
+    ],
+)
+def test_an_update_tells_which_ways_to_sign_in_and_which_tokens_are_lost(current: Any, arguments: Any, lost: list[str]):
+    assert losses(current, **arguments) == lost
+
+
+def test_domains_are_sent_in_lower_case() -> None:
     assert update(domains=["ACME.com"]).make_body(Situation(OKTA)) == {"domains": ["acme.com"]}
 
 
@@ -123,9 +137,7 @@ def test_a_new_connector_with_a_domain_says_when_it_takes_effect(is_on: bool | N
     assert CreateSsoConnector(provider_name="OIDC", connector_name="Acme").target_read() is None
 
 
-def test_token_storage_is_for_oidc_and_switching_it_off_deletes_tokens() -> None:
-    assert losses(OKTA, enable_token_storage=False) == ["Deletes the provider's tokens stored for users"]
-    assert losses(OKTA | {"enableTokenStorage": False}, enable_token_storage=False) == []
+def test_token_storage_is_for_oidc() -> None:
     new = CreateSsoConnector(provider_name="AzureAD", connector_name="Acme", enable_token_storage=True)
     assert hooks.problems(new, Situation()) == ["enable_token_storage"]
 

@@ -49,13 +49,30 @@ def problems(current: Any, **arguments: Any) -> list[str]:
     return hooks.problems(update(**arguments), Situation(current=current))
 
 
-def test_only_what_is_set_is_sent_and_null_counts_as_unset():
-    sent = body(GOOGLE, config=None, metadata=None, sync_profile=False, enable_token_storage=None)
-    assert sent == {"syncProfile": False}
+UNLIKE_STORED = {"config": None, "metadata": None, "sync_profile": False, "enable_token_storage": None}
+JWKS, DARK = {"jwksUri": "https://id.example.com/jwks"}, "https://a.example/d.svg"
+RENAMED = {**OIDC["metadata"], "name": {"en": "Acme ID", "de": "Akme"}, "logoDark": DARK}
+WITHOUT_SCOPE = {"clientId": "123", "clientSecret": "GOCSPX-stored"}
+NEW_ISSUER = {"idTokenVerificationConfig": {"issuer": "https://new.example"}}
 
 
-def test_settings_alone_need_no_look_at_the_connector():
-    assert body(None, enable_token_storage=True) == {"enableTokenStorage": True}
+@pytest.mark.parametrize(
+    ("current", "arguments", "sent"),
+    [
+        (GOOGLE, UNLIKE_STORED, {"syncProfile": False}),
+        (None, {"enable_token_storage": True}, {"enableTokenStorage": True}),
+        (OIDC, {"config": NEW_ISSUER},
+         {"config": OIDC["config"] | {"idTokenVerificationConfig": {**JWKS, "issuer": "https://new.example"}}}),
+        (TWILIO, {"config": {"templates": []}}, {"config": TWILIO["config"] | {"templates": []}}),
+        (GOOGLE, {"config": {"scope": None}}, {"config": WITHOUT_SCOPE}),
+        (OIDC, {"metadata": {"name": {"en": "Acme ID"}, "logoDark": DARK}}, {"metadata": RENAMED}),
+        ({**OIDC, "metadata": {}}, {"metadata": {"logo": DARK}}, {"metadata": {"target": "acme-idp", "logo": DARK}}),
+    ],
+)  # fmt: skip
+def test_only_what_is_set_is_sent_and_objects_are_merged_with_what_is_stored(current: Any, arguments: Any, sent: Any):
+    before = repr(current)
+    assert body(current, **arguments) == sent
+    assert repr(current) == before, "the stored record is left as it is"
 
 
 @pytest.mark.parametrize("current", [None, [], {}, {"config": None, "metadata": "x"}])
@@ -65,71 +82,37 @@ def test_without_the_stored_values_nothing_is_sent(current: Any, given: Any):
         body(current, **given)
 
 
-def test_nested_objects_are_merged_and_lists_replaced():
-    sent = body(OIDC, config={"idTokenVerificationConfig": {"issuer": "https://new.example"}})
-    assert sent["config"] == {
-        **OIDC["config"],
-        "idTokenVerificationConfig": {"jwksUri": "https://id.example.com/jwks", "issuer": "https://new.example"},
-    }
-    assert body(TWILIO, config={"templates": []})["config"]["templates"] == []
+SCOPE_LOST = ("Unsets config.scope", "config.scope", "openid email")
+ISSUER, KEY = "config.idTokenVerificationConfig.issuer", "config.idTokenVerificationConfig"
+*KEPT, LEFT_OUT = TWILIO["config"]["templates"]
+TOKENS_LOST = ("Deletes the third-party tokens stored for users", "enableTokenStorage", True)
 
 
-def test_the_stored_record_is_left_as_it_is():
-    before = repr(OIDC)
-    body(OIDC, config={"idTokenVerificationConfig": {"issuer": None}, "scope": "x"}, metadata={"name": {"de": None}})
-    assert repr(OIDC) == before
-
-
-def test_null_takes_a_member_away():
-    assert body(GOOGLE, config={"scope": None})["config"] == {"clientId": "123", "clientSecret": "GOCSPX-stored"}
-
-
-def test_metadata_is_merged_and_repeats_the_target_even_if_the_record_lacks_it():
-    dark, logo = "https://a.example/d.svg", {"logo": "https://a.example"}
-    sent = body(OIDC, metadata={"name": {"en": "Acme ID"}, "logoDark": dark})["metadata"]
-    assert sent == {**OIDC["metadata"], "name": {"en": "Acme ID", "de": "Akme"}, "logoDark": dark}
-    assert body({**OIDC, "metadata": {}}, metadata=logo)["metadata"] == {"target": "acme-idp", **logo}
-
-
-@pytest.mark.parametrize("empty", [None, "", [], {}])
-def test_each_emptied_member_is_a_loss_with_its_present_value(empty: Any):
-    assert losses(GOOGLE, config={"scope": empty}) == [("Unsets config.scope", "config.scope", "openid email")]
-
-
-def test_emptied_members_inside_objects_are_losses():
-    key, issuer = "config.idTokenVerificationConfig", "config.idTokenVerificationConfig.issuer"
-    lost = losses(OIDC, config={"idTokenVerificationConfig": {"issuer": ""}})
-    assert lost == [(f"Unsets {issuer}", issuer, "https://id.example.com")]
-    for emptied in ({}, "x"):
-        assert [field for _, field, _ in losses(OIDC, config={"idTokenVerificationConfig": emptied})] == [key]
-
-
-def test_emptied_metadata_is_a_loss():
-    assert losses(OIDC, metadata={"logo": None, "name": {"de": None}}) == [
-        ("Unsets metadata.name.de", "metadata.name.de", "Akme"),
-        ("Unsets metadata.logo", "metadata.logo", "https://a.example/l.svg"),
-    ]
-
-
-def test_changing_values_and_emptying_what_is_empty_are_no_losses():
-    assert losses(GOOGLE, config={"scope": "openid", "prompts": [], "clientSecret": "new"}, sync_profile=False) == []
-    assert losses(GOOGLE, config={}) == []
-    assert losses(None, config={"scope": ""}) == []
-
-
-def test_templates_left_out_of_the_new_list_are_losses():
-    *kept, left_out = TWILIO["config"]["templates"]
-    told = "Removes the BindMfa template from config.templates"
-    assert losses(TWILIO, config={"templates": kept}) == [(told, "config.templates.BindMfa", left_out)]
-    assert losses(TWILIO, config={"templates": [*kept, left_out]}) == []
-
-
-def test_switching_token_storage_off_deletes_the_stored_tokens():
-    lost = [("Deletes the third-party tokens stored for users", "enableTokenStorage", True)]
-    assert losses(GOOGLE, enable_token_storage=False) == lost
-    assert losses(None, enable_token_storage=False) == lost
-    assert losses(OIDC, enable_token_storage=False) == []
-    assert losses(GOOGLE, enable_token_storage=True) == []
+@pytest.mark.parametrize(
+    ("current", "arguments", "lost"),
+    [
+        *((GOOGLE, {"config": {"scope": empty}}, [SCOPE_LOST]) for empty in (None, "", [], {})),
+        (OIDC, {"config": {"idTokenVerificationConfig": {"issuer": ""}}},
+         [(f"Unsets {ISSUER}", ISSUER, "https://id.example.com")]),
+        *((OIDC, {"config": {"idTokenVerificationConfig": emptied}},
+           [(f"Unsets {KEY}", KEY, OIDC["config"]["idTokenVerificationConfig"])]) for emptied in ({}, "x")),
+        (OIDC, {"metadata": {"logo": None, "name": {"de": None}}},
+         [("Unsets metadata.name.de", "metadata.name.de", "Akme"),
+          ("Unsets metadata.logo", "metadata.logo", "https://a.example/l.svg")]),
+        (GOOGLE, {"config": {"scope": "openid", "prompts": [], "clientSecret": "new"}, "sync_profile": False}, []),
+        (GOOGLE, {"config": {}}, []),
+        (None, {"config": {"scope": ""}}, []),
+        (TWILIO, {"config": {"templates": KEPT}},
+         [("Removes the BindMfa template from config.templates", "config.templates.BindMfa", LEFT_OUT)]),
+        (TWILIO, {"config": {"templates": [*KEPT, LEFT_OUT]}}, []),
+        (GOOGLE, {"enable_token_storage": False}, [TOKENS_LOST]),
+        (None, {"enable_token_storage": False}, [TOKENS_LOST]),
+        (OIDC, {"enable_token_storage": False}, []),
+        (GOOGLE, {"enable_token_storage": True}, []),
+    ],
+)  # fmt: skip
+def test_emptied_members_left_out_templates_and_deleted_tokens_are_losses(current: Any, arguments: Any, lost: Any):
+    assert losses(current, **arguments) == lost
 
 
 WITHOUT_STANDARD = {key: value for key, value in OIDC.items() if key != "isStandard"}

@@ -1,4 +1,4 @@
-"""The emulated ConductorOne makes connectors work, or not, as in life: syncs, credentials, apps and owners."""
+"""Whether connectors work in the emulated ConductorOne: syncs, credentials, apps and owners."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 
@@ -133,28 +134,64 @@ async def test_config_may_be_left_out_and_unknown_members_are_dropped(client):
     assert "sync_profile" not in answer
 
 
+REFUSED_CREATIONS: list[tuple[Any, int, str]] = [
+    ({}, 400, "guard.invalid_input"),
+    ({"connectorId": ""}, 400, "guard.invalid_input"),
+    ({"connectorId": "http-sms", "config": "{}"}, 400, "guard.invalid_input"),
+    ({"connectorId": "no-such"}, 422, "connector.not_found_with_connector_id"),
+    ({"connectorId": "logto-social-demo"}, 422, "connector.not_found_with_connector_id"),
+    ({"connectorId": "oidc", "config": OIDC}, 400, "connector.should_specify_target"),
+    ({"connectorId": "oidc", "metadata": {"target": ""}}, 400, "connector.should_specify_target"),
+    ({"connectorId": "discord-universal", "metadata": {}}, 400, NO_METADATA),
+    (GITHUB, 422, "connector.multiple_instances_not_supported"),
+    ({"connectorId": "oidc", "metadata": ACME}, 422, "connector.multiple_target_with_same_platform"),
+    ({"connectorId": "http-sms", "enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
+    ({"connectorId": "http-sms", "config": {"endpoint": 1}}, 400, "connector.invalid_config"),
+]
+REFUSED_UPDATES: list[tuple[str, Any, int, str]] = [
+    (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
+    (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
+    (seed.LOGTO_SMTP, {"metadata": {}}, 400, NO_METADATA),
+    (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
+    (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
+    (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),
+    ("no-such", {"syncProfile": True}, 404, "entity.not_found"),
+]
+REFUSED_TESTS: list[tuple[str, Any, str]] = [
+    ("http-sms", {"config": SMS}, "guard.invalid_input"),
+    ("http-sms", {"phone": "+49170", "config": SMS}, "guard.invalid_input"),
+    ("http-sms", {"email": "a@b.example", "config": SMS}, "connector.unexpected_type"),
+    ("http-sms", {"phone": "49170", "config": {}}, "connector.invalid_config"),
+    ("google-universal", {"phone": "49170", "config": GITHUB_CONFIG}, "connector.not_found"),
+    (seed.LOGTO_TWILIO, {"phone": "49170", "config": SMS}, "connector.not_found"),
+]
+REFUSED_STARTS: list[tuple[str, Any, int, str]] = [
+    (seed.LOGTO_OIDC, "s", 501, "connector.not_implemented"),
+    (seed.LOGTO_SMTP, "s", 400, "connector.unexpected_type"),
+    (seed.LOGTO_GOOGLE, "", 400, "session.insufficient_info"),
+    (seed.LOGTO_GOOGLE, 5, 400, "guard.invalid_input"),
+    ("google-universal", "s", 404, "entity.not_found"),
+]
+CALLBACK = "https://app.acme.example/cb"
+
+
 @pytest.mark.parametrize(
-    ("body", "status", "code"),
+    ("method", "path", "body", "status", "code"),
     [
-        ({}, 400, "guard.invalid_input"),
-        ({"connectorId": ""}, 400, "guard.invalid_input"),
-        ({"connectorId": "http-sms", "config": "{}"}, 400, "guard.invalid_input"),
-        ({"connectorId": "no-such"}, 422, "connector.not_found_with_connector_id"),
-        ({"connectorId": "logto-social-demo"}, 422, "connector.not_found_with_connector_id"),
-        ({"connectorId": "oidc", "config": OIDC}, 400, "connector.should_specify_target"),
-        ({"connectorId": "oidc", "metadata": {"target": ""}}, 400, "connector.should_specify_target"),
-        ({"connectorId": "discord-universal", "metadata": {}}, 400, NO_METADATA),
-        (GITHUB, 422, "connector.multiple_instances_not_supported"),
-        ({"connectorId": "oidc", "metadata": ACME}, 422, "connector.multiple_target_with_same_platform"),
-        ({"connectorId": "http-sms", "enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
-        ({"connectorId": "http-sms", "config": {"endpoint": 1}}, 400, "connector.invalid_config"),
+        *(("POST", "", *row) for row in REFUSED_CREATIONS),
+        *(("PATCH", f"/{instance}", *row) for instance, *row in REFUSED_UPDATES),
+        *(("POST", f"/{factory}/test", body, 400, code) for factory, body, code in REFUSED_TESTS),
+        *(
+            ("POST", f"/{instance}/authorization-uri", {"state": state, "redirectUri": CALLBACK}, *row)
+            for instance, state, *row in REFUSED_STARTS
+        ),
     ],
 )
-async def test_a_refused_create_says_why_and_changes_nothing(client, sandbox: Sandbox, body, status, code):
+async def test_a_refused_call_says_why_and_changes_nothing(client, sandbox: Sandbox, method, path, body, status, code):
     before = sandbox.world.all(CONNECTORS)
-    answer = await client.post(LIST, json=body)
+    answer = await client.request(method, f"{LIST}{path}", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert sandbox.world.all(CONNECTORS) == before
+    assert (sandbox.world.all(CONNECTORS), sandbox.world.all(SENT_MESSAGES)) == (before, [])
 
 
 async def test_a_taken_id_is_a_bare_500(client):
@@ -198,23 +235,6 @@ async def test_empty_values_vanish_after_validation_even_required_ones(client):
 async def test_unknown_config_keys_are_stored_as_given(client):
     config = GITHUB_CONFIG | {"scpoe": "user"}
     assert (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()["config"] == config
-
-
-@pytest.mark.parametrize(
-    ("instance", "body", "status", "code"),
-    [
-        (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
-        (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
-        (seed.LOGTO_SMTP, {"metadata": {}}, 400, NO_METADATA),
-        (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
-        (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
-        (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),
-        ("no-such", {"syncProfile": True}, 404, "entity.not_found"),
-    ],
-)
-async def test_a_refused_update_says_why(client, instance, body, status, code):
-    answer = await client.patch(f"{LIST}/{instance}", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 async def test_metadata_of_a_standard_connector_is_replaced_when_the_target_is_repeated(client):
@@ -265,23 +285,6 @@ async def test_test_delivers_by_the_config_of_the_body_and_answers_204(client, s
     assert [(each["factoryId"], each["to"]) for each in sent] == [("http-sms", "491701234567")]
 
 
-@pytest.mark.parametrize(
-    ("factory", "body", "code"),
-    [
-        ("http-sms", {"config": SMS}, "guard.invalid_input"),
-        ("http-sms", {"phone": "+49170", "config": SMS}, "guard.invalid_input"),
-        ("http-sms", {"email": "a@b.example", "config": SMS}, "connector.unexpected_type"),
-        ("http-sms", {"phone": "49170", "config": {}}, "connector.invalid_config"),
-        ("google-universal", {"phone": "49170", "config": GITHUB_CONFIG}, "connector.not_found"),
-        (seed.LOGTO_TWILIO, {"phone": "49170", "config": SMS}, "connector.not_found"),
-    ],
-)
-async def test_a_refused_test_is_400_and_delivers_nothing(client, sandbox: Sandbox, factory, body, code):
-    answer = await client.post(f"{LIST}/{factory}/test", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (400, code)
-    assert sandbox.world.all(SENT_MESSAGES) == []
-
-
 async def test_a_test_needs_every_template(client):
     stored = (await client.get(f"{LIST}/{seed.LOGTO_TWILIO}")).json()["config"]
     path = f"{LIST}/twilio-short-message-service/test"
@@ -291,28 +294,12 @@ async def test_a_test_needs_every_template(client):
 
 
 async def test_an_authorization_uri_carries_state_and_redirect(client):
-    body = {"state": "f3b1", "redirectUri": "https://app.acme.example/cb"}
+    body = {"state": "f3b1", "redirectUri": CALLBACK}
     answer = (await client.post(f"{LIST}/{seed.LOGTO_GOOGLE}/authorization-uri", json=body)).json()
     assert set(answer) == {"redirectTo"}
     assert answer["redirectTo"].startswith("https://accounts.google.com/o/oauth2/v2/auth?client_id=123.apps")
     assert "state=f3b1" in answer["redirectTo"]
     assert "sandbox-secret" not in answer["redirectTo"]
-
-
-@pytest.mark.parametrize(
-    ("instance", "state", "status", "code"),
-    [
-        (seed.LOGTO_OIDC, "s", 501, "connector.not_implemented"),
-        (seed.LOGTO_SMTP, "s", 400, "connector.unexpected_type"),
-        (seed.LOGTO_GOOGLE, "", 400, "session.insufficient_info"),
-        (seed.LOGTO_GOOGLE, 5, 400, "guard.invalid_input"),
-        ("google-universal", "s", 404, "entity.not_found"),
-    ],
-)
-async def test_a_refused_authorization_uri_says_why(client, instance, state, status, code):
-    body = {"state": state, "redirectUri": "https://app.acme.example/cb"}
-    answer = await client.post(f"{LIST}/{instance}/authorization-uri", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 async def test_factories_are_listed_and_read_by_factory_id(client):

@@ -29,6 +29,26 @@ OTHER_RSA = rsa.generate_private_key(65537, 2048)
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
+class Memory:
+    """What a client stores."""
+
+    def __init__(self) -> None:
+        self.tokens: Any = None
+        self.client: Any = None
+
+    async def get_tokens(self) -> Any:
+        return self.tokens
+
+    async def set_tokens(self, tokens: Any) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> Any:
+        return self.client
+
+    async def set_client_info(self, client_info: Any) -> None:
+        self.client = client_info
+
+
 def public_jwk(key: PrivateKey, kid: str | None, **members: Any) -> dict[str, Any]:
     """The public half of a key as an issuer publishes it."""
     algorithm: Any = {

@@ -25,8 +25,8 @@ from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 from connector_mcp.transport.http.addresses import PublicAddress
 from tests.documents import BY_NAME
 from tests.end_to_end.faces import served
-from tests.test_deploy import free_port
-from tests.transport.auth.issuer import OTHER_RSA, RSA, public_jwk
+from tests.nginx import free_port
+from tests.transport.auth.issuer import OTHER_RSA, RSA, Memory, public_jwk
 from tests.transport.conftest import FakeEngine, serving
 
 pytestmark = pytest.mark.anyio
@@ -37,26 +37,6 @@ ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-
-class Memory:
-    """What a client stores."""
-
-    def __init__(self) -> None:
-        self.tokens: Any = None
-        self.client: Any = None
-
-    async def get_tokens(self) -> Any:
-        return self.tokens
-
-    async def set_tokens(self, tokens: Any) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> Any:
-        return self.client
-
-    async def set_client_info(self, client_info: Any) -> None:
-        self.client = client_info
 
 
 @dataclass
@@ -125,10 +105,7 @@ async def running(issuer: Issuer) -> AsyncGenerator[Issuer]:
 
 
 @asynccontextmanager
-async def resource_server(
-    issuer: Issuer,
-    engine: Any,
-) -> AsyncGenerator[str]:
+async def resource_server(issuer: Issuer, engine: Any) -> AsyncGenerator[str]:
     """The address of a server that takes tokens of the issuer, and no others."""
     port = free_port()
     resource = ProtectedResource(PublicAddress(f"http://127.0.0.1:{port}"), issuer.url)
@@ -177,10 +154,7 @@ def grant_to_pipeline(issuer: Issuer, asked: dict[str, str]) -> dict[str, Any]:
 
 async def test_a_pipeline_gets_a_token_with_client_credentials_and_calls_as_itself() -> None:
     engine, memory = FakeEngine(), Memory()
-    async with (
-        running(Issuer(RSA, grant_to_pipeline)) as issuer,
-        resource_server(issuer, engine) as server,
-    ):
+    async with running(Issuer(RSA, grant_to_pipeline)) as issuer, resource_server(issuer, engine) as server:
         auth = shown()["credentials_of_the_pipeline"](server, memory, SECRET, issuer.url)
         told = await call(server, auth)
         wrong = shown()["credentials_of_the_pipeline"](server, Memory(), "another secret", issuer.url)
@@ -241,11 +215,7 @@ async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider
         make = shown()["credentials_of_the_employee"]
         return make(server, Memory(), "assistant", SECRET, issuer.url, id_jag, scope)
 
-    async with (
-        running(provider),
-        running(issuer),
-        resource_server(issuer, engine) as server,
-    ):
+    async with running(provider), running(issuer), resource_server(issuer, engine) as server:
         told = await call(server, employee("alice"))
         with pytest.raises(BaseExceptionGroup) as refused:
             await call(server, employee("mallory"))

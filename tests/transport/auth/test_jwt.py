@@ -234,13 +234,7 @@ async def test_a_caller_has_the_name_and_scopes_of_its_token(granted: dict[str, 
 
 @pytest.mark.parametrize(
     ("claim", "profiles"),
-    [
-        (["a", "b", 7], {"a", "b"}),
-        ("a b", {"a", "b"}),
-        ("", {""}),
-        ({"a": "b"}, set()),
-        (None, set()),
-    ],
+    [(["a", "b", 7], {"a", "b"}), ("a b", {"a", "b"}), ("", {""}), ({"a": "b"}, set()), (None, set())],
 )
 async def test_a_caller_may_act_under_the_profiles_that_the_claim_names_and_without_it_under_none(
     claim: Any, profiles: set[str]

@@ -12,6 +12,7 @@ import anyio
 import click
 
 from connector_mcp.cli.commands.manifests import (
+    apply_command,
     checked,
     make_plan,
     provisioning_settings,
@@ -24,9 +25,11 @@ from connector_mcp.cli.output import exit_status_of, json_text, one_line
 from connector_mcp.cli.terminal import CliCaller, is_terminal
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
-from connector_mcp.errors import Internal
+from connector_mcp.engine.approval.wording import SAME_CALL
+from connector_mcp.errors import ApprovalRequired, Internal
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
+from connector_mcp.program import runnable
 from connector_mcp.transport.process import logging_to_stderr
 
 _PLAN_ID: Final = re.compile(r"pl-[a-z0-9]+")
@@ -64,8 +67,13 @@ def apply(
         planned = anyio.run(make_plan, settings, read_file(what), profile, {"prune": prune})
         plan_id = planned["data"]["plan_id"]
         if not as_json:
-            show_plan(planned, as_json)
-    content = checked(anyio.run(_apply, settings, {"plan_id": plan_id, "on_failure": on_failure}))
+            show_plan(planned, as_json, overrides)
+    content = anyio.run(_apply, settings, {"plan_id": plan_id, "on_failure": on_failure})
+    error = members(content.get("error"))
+    if error.get("code") == ApprovalRequired.code:
+        # With a file, the same command would make another plan, which is approved by itself.
+        error["fix"] = str(error["fix"]).replace(SAME_CALL, runnable(f"run `{apply_command(plan_id, overrides)}`"))
+    checked(content)
     data: JsonObject = content["data"]
     if as_json:
         click.echo(json_text(content))

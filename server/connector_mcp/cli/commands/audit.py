@@ -28,7 +28,7 @@ from connector_mcp.program import runnable
 from connector_mcp.text import clean
 
 _FOLLOW_SECONDS = 1.0
-"""How often `export --follow` looks for new records."""
+"""Seconds between two looks of `export --follow` for new records."""
 
 _TOGETHER = 5_000
 """Maximum number of records after which `export` keeps its cursor."""

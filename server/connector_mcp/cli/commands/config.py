@@ -22,8 +22,8 @@ from connector_mcp.composition.accounts import (
     read_profile,
     refuse_stray_variables,
 )
-from connector_mcp.composition.engine import served_operations, server_policy
-from connector_mcp.composition.storage import open_secrets
+from connector_mcp.composition.engine import make_announcements, served_operations, server_policy
+from connector_mcp.composition.storage import open_database, open_secrets
 from connector_mcp.config.file import FilePlace, Given, Profile, ProfileOptions
 from connector_mcp.config.settings import SecretName, Settings, is_secret
 from connector_mcp.engine.policy import Policy
@@ -35,7 +35,6 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME
 from connector_mcp.text import clean
-from connector_mcp.transport.http.addresses import public_address
 from connector_mcp.upstream.urls import read_roots
 
 _Made = TypeVar("_Made")
@@ -105,8 +104,7 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     problems: list[Misconfigured] = []
     for name in get_args(SecretName):
         _attempt(problems, partial(settings.secret, name))
-    if settings.public_url is not None:
-        _attempt(problems, lambda: public_address(settings))
+    _check_serving(settings, environ, problems)
     server = Policy((), read_only=settings.read_only, transport="stdio")
     _attempt(problems, lambda: server_policy(settings, "stdio"))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
@@ -126,12 +124,35 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     return problems
 
 
+def _check_serving(settings: Settings, environ: Mapping[str, str], problems: list[Misconfigured]) -> None:
+    """Find what would end a start: settings of the database, the webhook, callers, operators and the export."""
+    # Imported here because they bring the web server and OpenTelemetry.
+    from connector_mcp.composition.http_access import make_access, read_callback_key, read_operators
+    from connector_mcp.telemetry.export import exported_signals
+    from connector_mcp.transport.http.app import require_authorization
+    from connector_mcp.transport.http.host_guard import Reach
+
+    _attempt(problems, lambda: open_database(settings).close())
+    # The rest needs no database, so a wrong address of one hides nothing.
+    alone = settings.model_copy(update={"state": None})
+    _attempt(problems, lambda: make_announcements(alone, open_database(alone)))
+    _attempt(problems, lambda: read_callback_key(alone))
+    _attempt(problems, lambda: read_operators(alone))
+    if access := _attempt(problems, lambda: make_access(alone)):
+        host, port = settings.host, settings.port
+        _attempt(problems, lambda: Reach.for_address(host, port, hosts=access.hosts, origins=access.origins))
+        _attempt(problems, lambda: require_authorization(host, access.callers))
+    if settings.otel:
+        _attempt(problems, lambda: exported_signals(environ))
+
+
 def _attempt(problems: list[Misconfigured], step: Callable[[], _Made]) -> _Made | None:
-    """Return what the step returns, or None after adding the problem that it raises."""
+    """Return what the step returns, or None after adding the problem that it raises, unless it is known."""
     try:
         return step()
     except Misconfigured as problem:
-        problems.append(problem)
+        if problem.message not in {known.message for known in problems}:
+            problems.append(problem)
         return None
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,13 +35,13 @@ _BY_HAND = "Mend it and run this again, or add by hand what --print shows."
 
 @dataclass(frozen=True)
 class McpClient:
-    """Where a client keeps its servers, and how an entry refers to a variable of the client's environment."""
+    """The file in which a client keeps its servers, and the form of an entry."""
 
     title: str
     path: Callable[[], Path]
     member: str = "mcpServers"
     reference: str = ""
-    """How a value in `env` refers to a variable, with `NAME` for its name; empty if the client cannot."""
+    """The form in which a value in `env` refers to the variable `NAME`; empty if the client cannot."""
     forwards: bool = False
     """Whether the entry lists the variables to pass on in `env_vars`."""
     typed: bool = False
@@ -135,7 +136,7 @@ def _check_options(overrides: Mapping[str, Any]) -> None:
 
 
 def _hints(client: McpClient, entry: JsonObject, referred: tuple[str, ...], copied: tuple[str, ...]) -> Iterator[str]:
-    """Say what the entry lacks to start, or to start as a server would here."""
+    """Yield hints about variables that are not set here, or that are set here and missing from the entry."""
     for name in referred:
         if not os.environ.get(name):
             yield f"{name} is not set here. Set it in the environment that starts {client.title}."
@@ -210,9 +211,7 @@ def _serve_options(given: Mapping[str, Any]) -> list[str]:
 
 
 def _add(client: McpClient, name: str, entry: JsonObject) -> None:
-    path, before = _read(client)
-    content = _parse(path, before)
-    servers = _servers(client, path, content)
+    path, before, content, servers = _open(client)
     known = name in servers
     if known:
         present = _own_entry(path, name, servers[name])
@@ -242,9 +241,7 @@ def _add(client: McpClient, name: str, entry: JsonObject) -> None:
 
 
 def _remove(client: McpClient, name: str) -> None:
-    path, before = _read(client)
-    content = _parse(path, before)
-    servers = _servers(client, path, content)
+    path, before, content, servers = _open(client)
     if name not in servers:
         click.echo(f"{path} has no entry {name}. Nothing was changed.")
         return
@@ -270,15 +267,20 @@ def _own_entry(path: Path, name: str, entry: Any) -> JsonObject:
     )
 
 
-def _read(client: McpClient) -> tuple[Path, bytes | None]:
-    """Return the file, behind links, and its bytes, or None if there is no file."""
-    path = Path(os.path.realpath(client.path()))
+def _open(client: McpClient) -> tuple[Path, bytes | None, dict[str, Any], dict[str, Any]]:
+    """Return the file behind links, its bytes (None if there is no file), its content, and the servers in that."""
+    path, before = Path(os.path.realpath(client.path())), None
     try:
-        return path, path.read_bytes()
-    except FileNotFoundError:
-        return path, None
+        with suppress(FileNotFoundError):
+            before = path.read_bytes()
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}.", fix=_BY_HAND) from error
+    content = _parse(path, before)
+    if not isinstance(content.setdefault(client.member, {}), dict):
+        wrong = f"{client.member} in {path} is not a table of servers, and was left as it is."
+        raise Failure(wrong, fix=_BY_HAND, exit_status=2)
+    # tomlkit converts what is assigned, so the member is read again.
+    return path, before, content, cast("dict[str, Any]", content[client.member])
 
 
 def _parse(path: Path, data: bytes | None) -> dict[str, Any]:
@@ -313,14 +315,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         raise ValueError("an object has a member twice")
     return members
-
-
-def _servers(client: McpClient, path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(content.setdefault(client.member, {}), dict):
-        # tomlkit converts what is assigned, so the member is read again.
-        return cast("dict[str, Any]", content[client.member])
-    wrong = f"{client.member} in {path} is not a table of servers, and was left as it is."
-    raise Failure(wrong, fix=_BY_HAND, exit_status=2)
 
 
 def _dump(path: Path, content: Mapping[str, Any], indent: str = "  ") -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import click
 
-from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.options import as_typed, load_settings, with_overrides
 from connector_mcp.cli.output import Failure, exit_status_of, json_text, one_line, show_failure
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.composition.accounts import require_platforms
@@ -23,7 +23,7 @@ from connector_mcp.engine.preview import shown
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.input_text import decode
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.provisioning.journal import Journal
+from connector_mcp.provisioning.journal import Journal, account_key
 from connector_mcp.provisioning.manifest import all_kinds
 from connector_mcp.provisioning.manifest_file import ManifestFile, read_manifest
 from connector_mcp.provisioning.plan import ADOPTED
@@ -62,7 +62,7 @@ def plan(
     settings, read = provisioning_settings(overrides), read_file(file)
     arguments: JsonObject = {"prune": prune, **({"rotate": list(rotate)} if rotate else {})}
     content = anyio.run(make_plan, settings, read, profile, arguments)
-    show_plan(content, as_json)
+    show_plan(content, as_json, overrides)
     sys.exit(CHANGES if content["data"]["changes"] else 0)
 
 
@@ -115,6 +115,7 @@ def drift(overrides: dict[str, Any], file: str, profile: str | None, as_json: bo
         for action in content["data"]["actions"]:
             if "tool" in action:
                 click.echo("\n".join(action_lines(action)))
+        _show_more(content["data"])
     sys.exit(CHANGES if any(content["data"]["changes"] for content in found.values()) else 0)
 
 
@@ -183,20 +184,26 @@ async def _find_drift(settings: Settings, read: ManifestFile, profile: str | Non
         with logging_to_stderr(engine.scrub, settings.log_level, settings.log_format):
             manifest = for_profile(read.data, profile, engine)
             found = {"the_manifest": await _plan(engine, read, manifest, {})}
-            applied = await last_applied(engine, str(manifest.get("name")))
+            applied = await last_applied(engine, manifest)
             result = await engine.call("plan_connectors", {"manifest": applied}, CliCaller())
             return found | {"what_was_last_applied": result.content}
 
 
-async def last_applied(engine: Engine, name: str) -> JsonObject:
-    """The manifest of what was last applied under this name."""
-    manifest: JsonObject = {"name": name}
-    for identity in (await Journal(engine.database).remembered(name, engine.accounts)).values():
+async def last_applied(engine: Engine, manifest: JsonObject) -> JsonObject:
+    """Return what was last applied under the name of a manifest, in the profiles that it names for the platforms."""
+    name, profiles = str(manifest.get("name")), members(manifest.get("profiles"))
+    accounts = {
+        account_key(account): account
+        for account in engine.accounts
+        if profiles.get(account.platform.name, account.profile) == account.profile
+    }
+    applied: JsonObject = {"name": name}
+    for identity in (await Journal(engine.database).remembered(name, accounts.values())).values():
         section, _, key = identity.entry.partition(".")
         if section in all_kinds():
             entry = {member: value for member, value in identity.declared.items() if member != ADOPTED}
-            manifest.setdefault(section, {})[key] = entry
-    return manifest
+            applied.setdefault(section, {})[key] = entry | {"profile": accounts[identity.account].profile}
+    return applied
 
 
 def for_profile(manifest: JsonObject, profile: str | None, engine: Engine) -> JsonObject:
@@ -234,22 +241,31 @@ def checked(content: JsonObject) -> JsonObject:
     return content
 
 
-def show_plan(content: JsonObject, as_json: bool) -> None:
-    """Print a plan."""
+def apply_command(plan_id: str, overrides: Mapping[str, Any]) -> str:
+    """The command that applies a plan with the same options."""
+    return f"connector-mcp apply {plan_id}{as_typed(overrides)}"
+
+
+def show_plan(content: JsonObject, as_json: bool, overrides: Mapping[str, Any]) -> None:
+    """Print a plan, and how it is applied."""
     data = content["data"]
     if as_json:
         click.echo(json_text(content))
         return
     for action in data["actions"]:
         click.echo("\n".join(action_lines(action)))
-    if data.get("more"):
-        click.echo(f"… and {data['more']} more.")
+    _show_more(data)
     for warning in items(members(content.get("meta")).get("warnings")):
         click.echo(one_line(f"warning: {warning}"), err=True)
     counts = ", ".join(f"{count} to {verb}" for verb, count in data["counts"].items() if verb != "unchanged")
     click.echo(f"{counts or 'Nothing to do'}; {data['counts'].get('unchanged', 0)} unchanged.")
     if data["changes"]:
-        click.echo(f"Apply it: connector-mcp apply {data['plan_id']}")
+        click.echo(f"Apply it: {apply_command(data['plan_id'], overrides)}")
+
+
+def _show_more(data: JsonObject) -> None:
+    if data.get("more"):
+        click.echo(f"… and {data['more']} more.")
 
 
 def action_lines(action: Mapping[str, Any]) -> Iterator[str]:

@@ -27,6 +27,9 @@ SECOND_LINE: Final = 80
 TITLE: Final = 46
 """Characters that clients show of the first line, of the second line, and of a field's title."""
 
+SAME_CALL: Final = "make the same call again"
+"""What is to be done once a parked call is approved."""
+
 _AFTER_NAME: Final = re.compile(r"^(\s*\(id [^)]*\))?[\s;,.]*")
 
 MAX_LINES: Final = 40
@@ -146,7 +149,7 @@ def approval_required(approval: Approval, page: str | None = None, because: str 
     return ApprovalRequired(
         f"{approval.effect} {because}{' ' if because else ''}This waits for an operator's approval ({approval.id}); "
         "nothing was changed.",
-        fix=f"An operator {how}. Then make the same call again and it runs once.",
+        fix=f"An operator {how}. Then {SAME_CALL} and it runs once.",
         details={
             "effect": approval.effect,
             "losses": list(approval.losses),

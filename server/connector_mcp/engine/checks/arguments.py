@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from connector_mcp.engine.checks.issues import (
     MAX_ISSUES,
@@ -183,18 +184,36 @@ def _is_text(text: str) -> bool:
 
 def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[Issue]:
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        location = problem["loc"]
-        schema, sample, value = _at(tool.input_schema, location), _sample(tool, location), value_at(values, location)
-        if problem["type"] == "missing":
-            yield Issue(path_of(location), "nothing", describe_wanted(schema), sample)
-        elif problem["type"] == "extra_forbidden":
-            holder = _at(tool.input_schema, location[:-1])
-            names = list(holder.get("properties", ()))
-            near, inside = likely_names(str(location[-1]), names), "config" in names
-            wanted = known_names(near, names, holder=path_of(location[:-1]), inside=inside)
-            yield Issue(path_of(location), "an unknown member", wanted, candidates=near)
-        else:
-            yield wrong_value(path_of(location), value, schema, sample)
+        yield form_issue(problem, tool.input_schema, values, sample=_sample(tool, problem["loc"]))
+
+
+def form_issue(
+    problem: ErrorDetails,
+    schema: JsonObject,
+    values: JsonObject,
+    *,
+    within: Sequence[str] = (),
+    sample: Any = None,
+    compares: bool = True,
+) -> Issue:
+    """Make the issue of a member that pydantic refused. `within` is the place of the values, `schema` theirs.
+
+    Without `compares`, an unknown name is not compared with those known, which takes long.
+    """
+    location = problem["loc"]
+    place, member = path_of((*within, *location)), _at(schema, location)
+    if problem["type"] == "missing":
+        return Issue(place, "nothing", describe_wanted(member), sample)
+    if problem["type"] == "extra_forbidden":
+        names = list(_at(schema, location[:-1]).get("properties", ()))
+        near, holder = likely_names(str(location[-1]), names) if compares else [], path_of((*within, *location[:-1]))
+        return Issue(
+            place,
+            "an unknown member",
+            known_names(near, names, holder=holder, inside="config" in names),
+            candidates=near,
+        )
+    return wrong_value(place, value_at(values, location), member, sample)
 
 
 def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:

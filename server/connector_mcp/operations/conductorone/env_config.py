@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.connector_types import ConnectorType, stands_for_a_secret
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.situation import ConfigUse
@@ -72,22 +72,19 @@ def in_wire_form(configuration: JsonObject) -> JsonObject:
 
 def wrap(value: Any) -> JsonObject:
     """A value in the wire form. Null becomes the empty string, which erases."""
-    if isinstance(value, dict):
-        entries = cast("JsonObject", value)
-        if set(entries) <= _WRAPPERS:
-            return entries or {"keyValues": {"items": []}}
-        return {"keyValues": {"items": [{"key": key, "value": _text(member)} for key, member in entries.items()]}}
-    if isinstance(value, list):
-        return {"stringValue": ",".join(_text(item) for item in cast("list[Any]", value))}
-    return {"stringValue": _text(value)}
+    if is_object(value):
+        if value.keys() <= _WRAPPERS:
+            return value or {"keyValues": {"items": []}}
+        return {"keyValues": {"items": [{"key": key, "value": _text(member)} for key, member in value.items()]}}
+    return {"stringValue": ",".join(map(_text, value)) if is_array(value) else _text(value)}
 
 
 def unwrap(wrapped: Any) -> Any:
     """The plain value of one in the wire form: a string or a map."""
     pairs = at(wrapped, "keyValues.items")
-    if not isinstance(pairs, list):
+    if not is_array(pairs):
         return at(wrapped, "stringValue")
-    return {str(at(pair, "key")): at(pair, "value") for pair in cast("list[Any]", pairs)}
+    return {str(at(pair, "key")): at(pair, "value") for pair in pairs}
 
 
 def is_empty(wrapped: Any) -> bool:
@@ -119,8 +116,7 @@ def find_mixed_groups(groups: Mapping[str, Any], given: JsonObject, kept: JsonOb
 
 def plain_for(schema: Mapping[str, Any], value: Any) -> Any:
     """Convert a given value to the type that the schema describes, so that it can be validated."""
-    wrapped = bool(value) and isinstance(value, dict) and set(cast("JsonObject", value)) <= _WRAPPERS
-    plain = unwrap(cast("JsonObject", value)) if wrapped else cast("Any", value)
+    plain = unwrap(value) if value and is_object(value) and value.keys() <= _WRAPPERS else value
     match schema.get("type"), plain:
         case "boolean", "true" | "false":
             return plain == "true"

@@ -82,6 +82,7 @@ class AppConnectors(Kind):
     lists_all = ListConnectors
     deletion = DeleteConnector
     known_by = "displayName"
+    shown: ClassVar = {"name": "displayName", "type": "catalogId", "description": "description"}
     parents = ("app",)
     fixed = frozenset({"app", "type"})
     lists: ClassVar = {"owners": SET, "config.*": SET}
@@ -89,14 +90,13 @@ class AppConnectors(Kind):
     argument_names: ClassVar = {"app_id": "app", "catalog_id": "type", "display_name": "name", "user_ids": "owners"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown: JsonObject = {"name": record.get("displayName"), "app": within, "type": record.get("catalogId")}
         known = connector_type("conductorone", record.get("catalogId"))
         schemas = members(known.config.get("properties")) if known else {}
         held = configuration_of(record.get("config"))
-        shown["config"] = {
+        config = {
             key: plain_for(members(schemas.get(key)), value) for key, value in held.items() if not is_withheld(value)
         }
-        return shown | {"description": record.get("description"), "owners": items(record.get("userIds"))}
+        return super().observe(record, within) | {"config": config, "owners": items(record.get("userIds"))}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         return self.call(CreateConnector if entry.get("config") else CreateDelegatedConnector, entry)
@@ -110,13 +110,9 @@ class AppConnectors(Kind):
         return ToolCall(UpdateDelegatedConnector, named)
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = given(
-            config=nested(changes, "config") or None,
-            display_name=changes.get(("name",)),
-            description=changes.get(("description",)),
-            user_ids=changes.get(("owners",)),
-        )
-        return (ToolCall(UpdateConnector, {"app_id": within, "id": identifier} | arguments),) if arguments else ()
+        settings = {name: changes.get((name,)) for name in ("name", "description", "owners")}
+        changed = given(config=nested(changes, "config") or None, **settings)
+        return (self.call(UpdateConnector, changed | {"app": within, "id": identifier}),) if changed else ()
 
 
 KINDS = (Apps, AppConnectors)

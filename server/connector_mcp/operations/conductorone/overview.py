@@ -7,8 +7,9 @@ the reasons of a pause come from outside and stand only in `seen` and in a row's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject, items, members, text
@@ -16,7 +17,7 @@ from connector_mcp.operations.conductorone.apps import GetApp, ListApps
 from connector_mcp.operations.conductorone.connectors import GetConnector, ListConnectors
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.overview import Check, Reads, Row, Verdict, read, required
+from connector_mcp.operations.overview import Check, Reads, Row, Status, Verdict, read, required
 
 _AGAIN: Final = "Call check_connector again in some minutes."
 _SYNC: Final = "Call conductorone_force_sync, then check_connector in some minutes."
@@ -28,8 +29,6 @@ _RESUME: Final = (
 _MEMBERS: Final = [
     "id", "displayName", "catalogId", "config", "status", "syncDisabledAt", "syncDisabledReason", "configUpdatedAt",
 ]  # fmt: skip
-
-Status = Literal["ok", "failing", "paused", "pending", "unknown"]
 
 
 def find_connectors() -> Reads[Sequence[Row]]:
@@ -132,12 +131,8 @@ def check_app(identifier: str, within: str) -> Reads[Verdict]:
     for connector in connectors:
         verdict = _judge(connector, app)
         if verdict.works is not True:
-            return Verdict(
-                verdict.works,
-                f"Of a connector of it: {verdict.reason}",
-                verdict.next,
-                {"connector": connector.get("id"), **verdict.seen},
-            )
+            seen = {"connector": connector.get("id"), **verdict.seen}
+            return replace(verdict, reason=f"Of a connector of it: {verdict.reason}", seen=seen)
     return Verdict(True, "Every connector of it works.", seen={"connectors": len(connectors)})
 
 
@@ -151,11 +146,8 @@ def _judge(connector: JsonObject, app: Any) -> Verdict:
     if connector.get("deletedAt"):
         return Verdict(False, "It was deleted.", "Create another one with conductorone_create_connector.", seen)
     if connector.get("syncDisabledAt") or status.get("status") == "SYNC_STATUS_DISABLED":
-        seen |= {
-            key: connector[key]
-            for key in ("syncDisabledAt", "syncDisabledCategory", "syncDisabledReason")
-            if connector.get(key)
-        }
+        paused = ("syncDisabledAt", "syncDisabledCategory", "syncDisabledReason")
+        seen |= {key: connector[key] for key in paused if connector.get(key)}
         return Verdict(False, "It is paused: nothing is synced, and grants and revocations wait.", _RESUME, seen)
     match status.get("status"):
         case "SYNC_STATUS_RUNNING":

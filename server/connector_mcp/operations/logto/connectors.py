@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import ConnectorType, kept_masks
+from connector_mcp.operations.fields import ArgumentObject
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
@@ -56,10 +56,8 @@ ConnectorId = Annotated[str, Field(description="Id of the connector. logto_list_
 SyncProfile = Annotated[bool | None, Field(description="true updates a user's profile at each sign-in.")]
 
 
-class ConnectorMetadata(BaseModel):
+class ConnectorMetadata(ArgumentObject):
     """How a connector shows itself. Only standard connectors (oidc, oauth2, saml) let the caller choose it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     target: Annotated[str | None, Field(description="Identity provider's name in Logto; it cannot change.")] = None
     name: Annotated[dict[str, str | None] | None, Field(description="Display name by language; needs en.")] = None
@@ -330,7 +328,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
 
 def _trait(current: JsonObject, known: ConnectorType | None, name: str) -> Any:
-    """A trait of a connector: as its record says, or else as its factory has it."""
+    """A trait of a connector, from its record or else from its factory."""
     return current.get(name) if name in current or known is None else known.traits.get(name)
 
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.fields import ArgumentObject
 from connector_mcp.operations.logto.factories import LogtoOperation
 from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
 from connector_mcp.operations.platform import GET, PATCH, PUT
@@ -24,7 +24,7 @@ from connector_mcp.operations.update import Merge, UpdateOperation
 EMAIL_TEMPLATES = "/api/email-templates"
 _CODE = re.compile(r"{{\s*code\s*}}")
 _WITHOUT_CODE = frozenset({"OrganizationInvitation", "Generic"})
-"""Types whose e-mails need no code."""
+"""Types of e-mails that need no code."""
 
 TemplateType = Literal[
     "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
@@ -36,10 +36,8 @@ LanguageTag = Annotated[
 ContentType = Literal["text/html", "text/plain"]
 
 
-class TemplateDetails(BaseModel):
+class TemplateDetails(ArgumentObject):
     """The e-mail itself."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     subject: Annotated[str, Field(description="Subject line of the e-mail.")]
     content: Annotated[str, Field(description="Text with placeholders: {{code}}, or {{link}} for an invitation.")]
@@ -48,10 +46,8 @@ class TemplateDetails(BaseModel):
     send_from: Annotated[str | None, Field(description="Name and address of the sender.")] = None
 
 
-class EmailTemplate(BaseModel):
+class EmailTemplate(ArgumentObject):
     """A template for a language and a type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     language_tag: LanguageTag
     template_type: Annotated[TemplateType, Field(description="Which e-mail it is for; Generic for all others.")]

@@ -24,7 +24,6 @@ from connector_mcp.operations.provisioning.kinds import (
     Kind,
     NamedEntry,
     ToolCall,
-    given,
     keyed,
     nested,
 )
@@ -83,7 +82,7 @@ class SignInConnectors(Kind):
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
         settings = {name: changes.get((name,)) for name in _SETTINGS}
-        return (ToolCall(connectors.UpdateConnector, given(id=identifier, **merged, **settings)),)
+        return (self.call(connectors.UpdateConnector, {"id": identifier} | merged | settings),)
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return factory(entry.get("type"))
@@ -119,6 +118,7 @@ class SsoConnectors(Kind):
     creation = sso_connectors.CreateSsoConnector
     deletion = sso_connectors.DeleteSsoConnector
     known_by = "connectorName"
+    shown: ClassVar = {"name": "connectorName", "type": "providerName"} | {name: to_camel(name) for name in _SETTINGS}
     fixed = frozenset({"type"})
     is_unique = True
     lists: ClassVar = {"domains": SET}
@@ -127,10 +127,8 @@ class SsoConnectors(Kind):
     computed = frozenset({"scope"})
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown = {"name": record.get("connectorName"), "type": record.get("providerName")}
         held = {"config": members(record.get("config")), "branding": members(record.get("branding"))}
-        settings = {name: record.get(to_camel(name)) for name in _SETTINGS}
-        return shown | held | {"domains": items(record.get("domains"))} | settings
+        return super().observe(record, within) | held | {"domains": items(record.get("domains"))}
 
     def normalize(self, entry: JsonObject) -> JsonObject:
         domains = entry.get("domains")
@@ -141,11 +139,8 @@ class SsoConnectors(Kind):
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "branding")}
-        others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
-        name = changes.get(("name",))
-        return (
-            ToolCall(sso_connectors.UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),
-        )
+        others = {name: changes.get((name,)) for name in ("name", "domains", *_SETTINGS)}
+        return (self.call(sso_connectors.UpdateSsoConnector, {"id": identifier} | merged | others),)
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return sso_connectors.provider(entry.get("type"))

@@ -7,7 +7,7 @@ would still have to show.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from connector_mcp.json_values import JsonObject, is_object, items, members, text
 from connector_mcp.operations.logto.connectors import GetConnector, ListConnectors
@@ -15,7 +15,7 @@ from connector_mcp.operations.logto.factories import EXCLUSIVE_TYPES, connector_
 from connector_mcp.operations.logto.sign_in import GetSignInExp, GetSignInExperienceConfig
 from connector_mcp.operations.logto.sso_connectors import GetSsoConnector, ListSsoConnectors, config_problems, provider
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.overview import Check, Reads, Row, Verdict, read, required
+from connector_mcp.operations.overview import Check, Read, Reads, Row, Status, Verdict, read, required
 
 _CONNECTOR, _SSO = "connector", "SSO connector"
 _LATE: Final = "The sign-in page may lag behind: wait a minute, then call check_connector again."
@@ -40,45 +40,36 @@ def find_connectors() -> Reads[Sequence[Row]]:
 
 def _row(connector: JsonObject, experience: JsonObject | None) -> Row:
     targets = items(at(experience, "socialSignInConnectorTargets"))
-    status: Literal["ok", "paused", "unknown"] = "unknown"
+    status: Status = "unknown"
     if connector.get("type") == "Social" and experience is not None:
         status = "ok" if connector.get("target") in targets else "paused"
-    return Row(
-        kind=_CONNECTOR,
-        id=str(connector.get("id")),
-        name=connector_name(connector),
-        type=str(connector.get("connectorId")),
-        status=status,
-    )
+    name, kind = connector_name(connector), str(connector.get("connectorId"))
+    return Row(_CONNECTOR, str(connector.get("id")), name, kind, status)
 
 
 def _sso_row(connector: JsonObject, experience: JsonObject | None) -> Row:
     fault = _config_fault(connector)
-    status: Literal["ok", "failing", "paused", "pending", "unknown"] = "unknown"
+    status: Status = "unknown"
     if not connector.get("config") or not connector.get("domains"):
         status = "pending"
     elif fault:
         status = "failing"
     elif experience is not None:
         status = "ok" if experience.get("singleSignOnEnabled") is True else "paused"
-    return Row(
-        kind=_SSO,
-        id=str(connector.get("id")),
-        name=str(connector.get("connectorName")),
-        type=str(connector.get("providerName")),
-        status=status,
-        error=fault[0] if fault and status == "failing" else "",
-    )
+    name, kind = str(connector.get("connectorName")), str(connector.get("providerName"))
+    error = fault[0] if fault and status == "failing" else ""
+    return Row(_SSO, str(connector.get("id")), name, kind, status, error)
+
+
+def _read_with_sign_in(record: Read) -> Reads[list[JsonObject]]:
+    """Read a connector, the sign-in experience, and what the sign-in page shows of it."""
+    outcomes = yield [record, read(GetSignInExp), read(GetSignInExperienceConfig)]
+    return [members(required(each)) for each in outcomes]
 
 
 def check_connector(identifier: str, within: str) -> Reads[Verdict]:
     """Tell whether people see a social connector, or whether something sends messages through an Email or Sms one."""
-    record, experience, public = yield [
-        read(GetConnector, id=identifier),
-        read(GetSignInExp),
-        read(GetSignInExperienceConfig),
-    ]
-    connector, exp, page = members(required(record)), members(required(experience)), members(required(public))
+    connector, exp, page = yield from _read_with_sign_in(read(GetConnector, id=identifier))
     seen: JsonObject = {key: connector[key] for key in ("type", "target", "connectorId") if key in connector}
     known, config = factory(connector.get("connectorId")), members(connector.get("config"))
     missing = [key for key in (known.config.get("required", ()) if known else ()) if key not in config]
@@ -126,7 +117,7 @@ def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: J
 
 
 def _uses(identifier: str, experience: JsonObject, page: JsonObject) -> list[str]:
-    """What sends codes to addresses of this kind, as the page has it."""
+    """What sends codes to addresses of this kind, according to the page."""
     method = "EmailVerificationCode" if identifier == "email" else "PhoneVerificationCode"
     ways = map(members, items(at(page, "signIn.methods")))
     uses = {
@@ -141,12 +132,7 @@ def _uses(identifier: str, experience: JsonObject, page: JsonObject) -> list[str
 
 def check_sso_connector(identifier: str, within: str) -> Reads[Verdict]:
     """Tell whether the three switches of an SSO connector are on: config, domains, single sign-on."""
-    record, experience, public = yield [
-        read(GetSsoConnector, id=identifier),
-        read(GetSignInExp),
-        read(GetSignInExperienceConfig),
-    ]
-    connector, exp, page = members(required(record)), members(required(experience)), members(required(public))
+    connector, exp, page = yield from _read_with_sign_in(read(GetSsoConnector, id=identifier))
     domains, enabled = items(connector.get("domains")), exp.get("singleSignOnEnabled") is True
     provided = members(at(connector, "providerConfig.identityProvider"))
     seen: JsonObject = {"providerName": connector.get("providerName"), "domains": domains}

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members, text
-from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.fields import ArgumentObject, in_query
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
 from connector_mcp.operations.operation import Effect, Record, Target, at
 from connector_mcp.operations.platform import GET, PATCH
@@ -31,11 +30,7 @@ _SOCIAL = ("automaticAccountLinking", "skipRequiredIdentifiers")
 Identifier = Literal["username", "email", "phone"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class SignUp(_Part):
+class SignUp(ArgumentObject):
     """What new users give."""
 
     identifiers: Annotated[list[Identifier], Field(description="Empty: sign-up by social accounts only.")]
@@ -47,7 +42,7 @@ class SignUp(_Part):
     ] = None
 
 
-class SignInMethod(_Part):
+class SignInMethod(ArgumentObject):
     """A way to sign in without a connector's page."""
 
     identifier: Annotated[Identifier, Field(description="What users type in first.")]
@@ -56,7 +51,7 @@ class SignInMethod(_Part):
     is_password_primary: Annotated[bool, Field(description="Whether it comes first.")]
 
 
-class SignIn(_Part):
+class SignIn(ArgumentObject):
     """The ways to sign in with an identifier."""
 
     methods: Annotated[list[SignInMethod], Field(description="All methods that are to be there.")]
@@ -254,7 +249,7 @@ def _sign_up_problems(sign_up: SignUp | None) -> Iterator[Issue]:
 
 
 def _sign_in_problems(given: JsonObject, now: JsonObject) -> Iterator[Issue]:
-    """Methods that let nobody in, and those that do not fit the sign-up that is given or stored."""
+    """Find methods that let no one in, and methods that do not fit the given or stored sign-up."""
     sign_up = members(given.get("signUp", now.get("signUp")))
     codes_only = sign_up.get("verify") is True and sign_up.get("password") is False
     if not {"signUp", "signIn"} & given.keys():

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, kept_masks
+from connector_mcp.operations.fields import ArgumentObject
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
 from connector_mcp.operations.logto.sign_in import GetSignInExp
 from connector_mcp.operations.operation import (
@@ -56,10 +56,8 @@ SyncProfile = Annotated[bool | None, Field(description="true updates the user's 
 TokenStorage = Annotated[bool | None, Field(description="true stores the provider's tokens of users; not for SAML.")]
 
 
-class SsoBranding(BaseModel):
+class SsoBranding(ArgumentObject):
     """How the connector shows itself on the sign-in page."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     display_name: Annotated[str | None, Field(description="Text of the button, by default the provider's.")] = None
     logo: Annotated[str | None, Field(description="URL of the logo on light pages.")] = None

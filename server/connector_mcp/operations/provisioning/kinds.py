@@ -1,4 +1,4 @@
-"""How a kind of thing is declared that a manifest can describe.
+"""Declarations of the kinds of things that a manifest can describe.
 
 A platform's module `kinds` declares its `KINDS`, one class for each section of a manifest. A kind is pure: it says
 which calls read, create, change and delete a thing, how an entry's members become their arguments, and how a record
@@ -48,7 +48,7 @@ class ToolCall(NamedTuple):
 
 @dataclass(frozen=True)
 class ListOrder:
-    """How a list counts: in order, as a set, or as a map of items with a member that names each."""
+    """How two lists are compared: in order, as sets, or item by item by a member that names each item."""
 
     kind: Literal["ordered", "set", "keyed"]
     key: str = ""
@@ -85,7 +85,7 @@ class Kind:
     known_by: ClassVar[str] = "name"
     """Dotted path in the record of what a thing is known by, beside its id."""
     key_member: ClassVar[str] = "name"
-    """The member of the entry with the same."""
+    """The member of the entry that holds the same value."""
     shown: ClassVar[Mapping[str, str]] = {}
     """Dotted path in the record of each member of the entry, where the two differ in nothing else."""
     parents: ClassVar[tuple[str, ...]] = ()
@@ -97,7 +97,7 @@ class Kind:
     is_single: ClassVar[bool] = False
     """Whether each account has exactly one, which is neither created nor deleted."""
     lists: ClassVar[Mapping[str, ListOrder]] = {}
-    """How lists count, by dotted path; `*` stands for any one key. Others count in order."""
+    """How lists are compared, by dotted path; `*` matches any one key. Other lists are compared in order."""
     refers: ClassVar[Mapping[str, str]] = {}
     """Members that hold the id of a thing of another section, by dotted path without indexes."""
     argument_names: ClassVar[Mapping[str, str]] = {}

@@ -1,7 +1,7 @@
 """ConductorOne's apps and the owners of apps and connectors, emulated (facts: section 3; works, sections 2 to 4).
 
-Changes of owners show late, as in life. Where the documents are silent: a search finds names that contain the text, a
-connector's owners of role `owner` are at first those of its `userIds`.
+Changes of owners show late, as on the platform. Where the documents are silent: a search finds names that contain the
+text, and a connector's owners of role `owner` are at first those of its `userIds`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 It reproduces the platform's traps: update is a POST with a mask, a masked field that the message lacks is cleared,
 config values are wrapped and secret ones never shown, an empty secret erases the stored one, deleted connectors still
-answer, and odd path segments are redirected. Where the documents are silent: an update without a mask is refused, a
-secret key that an update of `config` leaves out is kept, lists contain deleted connectors.
+answer, and paths that end in an empty or dot segment are redirected. Where the documents are silent: an update without
+a mask is refused, a secret key that an update of `config` leaves out is kept, lists contain deleted connectors.
 """
 
 from __future__ import annotations
@@ -63,12 +63,19 @@ _WRITABLE: dict[str, _Rule] = {
 }
 """The writable fields: what each reads as when it is empty, and which values it takes."""
 
+_UNSET: JsonObject = {
+    **dict.fromkeys(("syncDisabledCategory", "syncDisabledReason", "downloadUrl"), ""),
+    **dict.fromkeys(("oauthAuthorizedAs", "connectorSyncCronSchedule", "syncDisabledAt", "configUpdatedAt")),
+    "status": NEVER_SYNCED, "canResumeSync": False, "connectorApiVersion": 1,
+}  # fmt: skip
+"""Members of a new connector that later calls set."""
+
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_SECONDS = 300
 _LEEWAY = 60
 _NONCE = re.compile(r"^[0-9a-f]{32}$")
 # Times are checked against the sandbox's clock; the library only knows the real one.
-_UNCHECKED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+_UNCHECKED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 class ConductorOneEmulator(Emulator):
@@ -174,16 +181,7 @@ class ConductorOneEmulator(Emulator):
             **{name: empty for name, (empty, _) in _WRITABLE.items() if name != "displayName"},
             "description": body.get("description") or "",
             "userIds": wire.known_users(body.get("userIds")) or [seed.CONDUCTORONE_USERS[0]["id"]],
-            "status": NEVER_SYNCED,
-            "oauthAuthorizedAs": None,
-            "connectorSyncCronSchedule": None,
-            "canResumeSync": False,
-            "connectorApiVersion": 1,
-            "syncDisabledAt": None,
-            "syncDisabledCategory": "",
-            "syncDisabledReason": "",
-            "downloadUrl": "",
-            "configUpdatedAt": None,
+            **_UNSET,
             "createdAt": now,
             "updatedAt": now,
             "deletedAt": None,
@@ -285,7 +283,7 @@ def _secret_keys(catalog_id: str) -> set[str] | None:
 
 
 def _shown(connector: JsonObject) -> JsonObject:
-    """The connector without secret config values; without any of a catalog entry whose keys are not known."""
+    """The connector without secret config values. Of an unknown catalog entry, no config value is shown."""
     connector = without_order(connector)
     config = connector["config"]
     if config is None:
@@ -362,14 +360,13 @@ def _is_authenticated(form: Mapping[str, str], host: str, now: datetime) -> bool
 def _is_signed(assertion: str, hosts: set[str], now: datetime) -> bool:
     try:
         header = jwt.get_unverified_header(assertion)
-        claims: dict[str, Any] = jwt.decode(assertion, _public_key(), algorithms=["EdDSA"], options=_UNCHECKED)
+        claims: dict[str, Any] = jwt.decode(
+            assertion, _public_key(), ["EdDSA"], _UNCHECKED, audience=hosts, issuer=seed.CONDUCTORONE_CLIENT_ID
+        )
     except jwt.PyJWTError:
         return False
-    audience = claims.get("aud")
-    named = {audience} if isinstance(audience, str) else set(audience if is_strings(audience) else ())
     return (
-        claims.get("iss") == claims.get("sub") == seed.CONDUCTORONE_CLIENT_ID
-        and bool(named & hosts)
+        claims.get("sub") == seed.CONDUCTORONE_CLIENT_ID
         and _is_current(claims, now.timestamp())
         # Current clients put the nonce into the header; the older Python one put it into the claims.
         and (_NONCE.match(str(header.get("nonce", ""))) is not None or bool(claims.get("nonce")))

@@ -138,7 +138,7 @@ def settled(value: Any) -> JsonObject:
 
 
 def changed(world: World, late: JsonObject, value: Any) -> JsonObject:
-    """A value that will show in a while, in the place of one that shows until then."""
+    """A value that shows after a while; until then, the value that shows now does."""
     return {"now": value, "before": shown(world, late), "since": world.timestamp()}
 
 

@@ -11,14 +11,14 @@ import base64
 import re
 import secrets
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.sandbox.emulator import Emulator, PlatformError, TokenIssuer, form_fields, json_response
 from connector_mcp.sandbox.logto.emails import EmailTemplates
 from connector_mcp.sandbox.logto.factories import Factory, factories
@@ -274,10 +274,8 @@ class LogtoEmulator(Emulator):
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
-        parts = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
-        for part in parts:
-            yield from _texts(part)
+    for part in value.values() if is_object(value) else items(value):
+        yield from _texts(part)
 
 
 def _factory_of(connector: JsonObject) -> Factory:

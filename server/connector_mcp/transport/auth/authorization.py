@@ -49,7 +49,7 @@ _as_url = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True
 
 _QUERY_NAMES: Final = frozenset({"access_token", "api_key", "authorization", "bearer_token", "id_token", "token"})
 _QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
-"""How a static token, a JWT and the value of an Authorization header begin."""
+"""The beginnings of a static token, a JWT and the value of an Authorization header."""
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class RefusalLog:
 
 @dataclass(frozen=True)
 class Callers:
-    """Where the tokens of callers come from. Without any source, every request is accepted anonymously."""
+    """The sources of callers' tokens. Without any source, every request is accepted anonymously."""
 
     tokens: Sequence[StaticToken] = ()
     token_file: TokenFile | None = None
@@ -298,7 +298,7 @@ def challenge(
 
 
 def _bearer_token(headers: Sequence[str]) -> str | None:
-    """The token in the only Authorization header; a proxy in front may read another one of two than we do."""
+    """Return the token of the only Authorization header. Of two, a proxy may check one and this server the other."""
     if len(headers) != 1:
         return None
     scheme, _, token = headers[0].partition(" ")

@@ -176,7 +176,7 @@ class JwtVerifier:
         )
 
     def _profiles(self, claims: Mapping[str, Any]) -> frozenset[str] | None:
-        """The profiles that the claim names; none at all if it is missing or not a list or text of names."""
+        """Return the profiles that the claim names; none if it is missing or is not a list or text of names."""
         if self._profiles_claim is None:
             return None
         value = claims.get(self._profiles_claim)
@@ -185,19 +185,19 @@ class JwtVerifier:
 
 
 def _shown(value: object) -> str:
-    """A value of a token that may be made up, for the log."""
+    """Return a value of a token for the log. Anyone can make one up."""
     return repr(clean(str(value), 100))
 
 
 def _same_addresses(audience: str) -> tuple[str, ...]:
-    """The audience in both ways to write it, if it is an address without a path: with and without the slash."""
+    """Return the audience with and without a slash at the end if it is an address without a path, or else alone."""
     if not _ROOT.fullmatch(audience):
         return (audience,)
     return (audience.rstrip("/"), f"{audience.rstrip('/')}/")
 
 
 def _granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Our scopes among the claims `scope`, `scp` and `permissions`, each a list or a space-separated text."""
+    """Return our scopes in the claims `scope`, `scp` and `permissions`, each a list or a space-separated text."""
     values = [claims.get(claim) for claim in ("scope", "scp", "permissions")]
     named = [value.split(" ") if isinstance(value, str) else items(value) for value in values]
     return frozenset(scope for scope in SCOPES if any(scope in names for names in named))
@@ -270,7 +270,7 @@ class KeySet:
         return self._clock() - self._fetched_at
 
     def _is_decided(self, kid: str | None, algorithm: str) -> bool:
-        """Whether the keys in memory say which key a token means, or that the issuer no longer has it."""
+        """Check that the keys in memory settle the key id: it is known, or the issuer has withdrawn it."""
         if kid is None:
             return any(_fits(key, algorithm) for key in self._keys)
         return kid in self._withdrawn or any(key.get("kid") == kid for key in self._keys)

@@ -1,4 +1,4 @@
-"""Who holds a request's token, and which scopes a token can grant.
+"""The holder of a request's token, and the scopes that a token can grant.
 
 A module of its own because the MCP handlers read it on every transport: stdio must not import what only HTTP needs.
 """
@@ -11,8 +11,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 
 SCOPES: Final = ("connectors:read", "connectors:write", "connectors:destroy")
-"""What a caller's token can grant. No scope includes another."""
-
+"""The scopes that a token can grant. No scope includes another."""
 
 MISSING_SCOPE: Final = "connector_mcp.missing_scope"
 """The key of an ASGI scope under which the request's `MissingScope` is."""

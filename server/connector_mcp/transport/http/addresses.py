@@ -22,7 +22,7 @@ _OWN_PATHS: Final = (
 
 @dataclass(frozen=True)
 class PublicAddress:
-    """Where callers reach the server: every address that it gives to others begins with this one.
+    """The address at which callers reach the server. Every address that it gives to others begins with this one.
 
     `prefix` is the path below which a proxy serves it, empty or as in `/tools/connectors`.
     """
@@ -92,7 +92,7 @@ def pages_address(settings: Settings, listening: str | None = None) -> PublicAdd
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine only."""
+    """Check that a server bound to this host can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

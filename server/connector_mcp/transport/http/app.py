@@ -47,10 +47,10 @@ MESSAGES = "/messages/"
 
 
 class AppOptions(TypedDict, total=False):
-    """What an application may be given beside its server."""
+    """Options of an application."""
 
     callers: Callers
-    """Who may call. Without it, everyone within reach."""
+    """The callers that are accepted. Without it, everyone who can reach the server."""
     limits: HttpLimits
     rate: RequestRate
     pages: Sequence[BaseRoute]
@@ -141,13 +141,7 @@ async def serve_http(
         Misconfigured: The host is not a loopback address and no token is required, or the server cannot listen on it.
         ConnectorError: The store does not give the key that seals questions.
     """
-    if options.setdefault("callers", Callers()).allow_anonymous and not is_loopback(host):
-        raise Misconfigured(
-            f"Serving on {host} without authorization would let anyone on the network use the connectors.",
-            fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "
-            f"`connector-mcp tokens new` wrote, or {SETTING} to a long random value; or bind a loopback address such "
-            "as 127.0.0.1.",
-        )
+    require_authorization(host, options.setdefault("callers", Callers()))
     limits, drain = options.setdefault("limits", HttpLimits()), options.setdefault("drain", Drain(engine.end_waiting))
     key = await engine.request_state_key()
 
@@ -165,6 +159,21 @@ async def serve_http(
             grace=grace,
             drain=drain,
             task_status=task_status,
+        )
+
+
+def require_authorization(host: str, callers: Callers) -> None:
+    """Raise if everyone on the network could call.
+
+    Raises:
+        Misconfigured: The host is not a loopback address and no token is required.
+    """
+    if callers.allow_anonymous and not is_loopback(host):
+        raise Misconfigured(
+            f"Serving on {host} without authorization would let anyone on the network use the connectors.",
+            fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "
+            f"`connector-mcp tokens new` wrote, or {SETTING} to a long random value; or bind a loopback address such "
+            "as 127.0.0.1.",
         )
 
 

@@ -3,8 +3,8 @@
 The signature is the authorization: callers' tokens are not accepted, and an agent has no signing secret. A message is
 accepted within minutes of its timestamp and for the one approval that it names. It decides once; delivered again, it is
 answered with the decision that it took. Effect, target and differences of an approval never change, so its id
-identifies what was shown. The secret differs from that of the webhook, so a
-webhook message cannot be sent back as a decision, and a system that may verify webhooks cannot decide.
+identifies what was shown. The secret differs from that of the webhook, so a webhook message cannot be sent back as a
+decision, and a system that may verify webhooks cannot decide.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPEN_PATH: Final = "/approvals"
 
 MAX_BODY: Final = 16_384
 BODY_SECONDS: Final = 10.0
-"""How long a body may take to arrive."""
+"""Seconds in which a body must arrive."""
 
 _Line = Annotated[str, StringConstraints(max_length=500), AfterValidator(clean)]
 
@@ -43,7 +43,7 @@ class CallbackBody(BaseModel):
     """The approval's id, the same as in the URL, which is not signed."""
     decision: Literal["approve", "deny"]
     by: Annotated[_Line, StringConstraints(min_length=1, max_length=80)]
-    """Who decided, as the other system knows them."""
+    """The person who decided, by their name in the other system."""
     reason: _Line | None = None
     """Why. The agent is told the reason of a denial."""
 

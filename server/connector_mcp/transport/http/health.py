@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from connector_mcp.telemetry.metrics import Metrics
 
 READY_SECONDS: Final = 1.0
-"""How long a response of `/readyz` is reused."""
+"""Seconds for which a response of `/readyz` is reused."""
 
 COUNTED_SECONDS: Final = 5.0
-"""How long the numbers from the database in `/metrics` are reused."""
+"""Seconds for which the numbers from the database in `/metrics` are reused."""
 
 TIMEOUT: Final = 3.0
 """Seconds in which a part must answer."""

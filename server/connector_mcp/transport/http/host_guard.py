@@ -30,7 +30,7 @@ _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def values_of(scope: Scope, name: bytes) -> list[str]:
-    """The values of all headers of this name; `name` is in lower case."""
+    """Return the values of all headers of this name; `name` is in lower case."""
     lines: list[tuple[bytes, bytes]] = scope["headers"]
     return [value.decode("latin-1") for key, value in lines if key == name]
 
@@ -62,7 +62,7 @@ class Reach:
         """Allow the loopback names, the server's own address, and the given additions.
 
         Raises:
-            Misconfigured: An addition is a pattern. Patterns would match by prefix, and so let strangers in.
+            Misconfigured: An addition is a pattern. Patterns would match by prefix and admit other hosts.
         """
         for value in (*hosts, *origins):
             if "*" in value or not value:

@@ -1,4 +1,4 @@
-"""How much the server accepts over HTTP, and what it checks of a posted message before the SDK gets it."""
+"""Limits of the HTTP server, and the checks of a posted message before the SDK gets it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from connector_mcp.transport.streams import has_invalid_id
 from connector_mcp.upstream.rate import SharedRateLimit
 
 _PRINCIPALS: Final = 1024
-"""How many principals are remembered before the idle ones are removed."""
+"""Number of principals that are remembered before the idle ones are removed."""
 
 _ROUNDING: Final = 0.0001
 
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """What one process takes over HTTP; the settings of these names say more.
+    """Limits of one process. The settings with these names say more.
 
-    `body_bytes` is the size of a request's body. `patience` is how many seconds a client has to send a body, or to read
-    a part of an answer; a reverse proxy must limit the time for a request's head. `calls` is how many tool calls run at
-    the same time, and `sessions` how many sessions and streams one caller may have open.
+    `body_bytes` is the size of a request's body. A client has `patience` seconds to send a body, or to read a part of
+    an answer; a reverse proxy must limit the time for a request's head. `calls` is the number of concurrent tool calls,
+    and `sessions` the number of open sessions and streams of one caller.
     """
 
     body_bytes: int = 4_194_304
@@ -47,7 +47,7 @@ class HttpLimits:
 
 
 class RequestRate:
-    """How many requests a principal may make in a minute: a burst of a minute's worth, then at an even rate.
+    """Limits the requests of a principal: a minute's worth at once, then at an even rate.
 
     With `shared`, replicas count together; while its store is unreachable, each process counts by itself. `clock` is
     monotonic.
@@ -126,8 +126,8 @@ class MessageGuard:
 
     It answers 413 to a body that is too large, 400 to an id that is not valid or that a request in flight of the same
     session has, 429 to a call beyond the bound on calls in flight, and what `scopes` says to a call without the scope
-    that it needs. The SDK takes a request whose id is not valid for a notification, and mixes up the answers to two
-    requests with one id.
+    that it needs. The SDK takes a request with an invalid id for a notification, and mixes up the answers to two
+    requests with the same id.
     """
 
     def __init__(self, app: ASGIApp, calls: CallsInFlight, body_bytes: int, scopes: ScopeCheck | None = None) -> None:
@@ -218,7 +218,7 @@ class MessageGuard:
 
 
 SESSION_SECONDS: Final = 1_800.0
-"""After so long without a request a session ends; the SDK's default."""
+"""Seconds without a request after which a session ends; the SDK's default."""
 
 
 @dataclass
@@ -310,7 +310,7 @@ def _principal_of(scope: Scope) -> str | None:
 
 
 def _session_of(scope: Scope) -> object:
-    """What tells the sessions of all callers apart; None for a request without a session.
+    """Return a key that is unique to the session among all callers, or None for a request without a session.
 
     `/mcp` names the session in a header, `/messages/` in the query. Other members of a query name none.
     """
@@ -319,7 +319,7 @@ def _session_of(scope: Scope) -> object:
 
 
 def _decode(body: bytes) -> JsonObject:
-    """The members of the message; none if the body is not one JSON object, which the SDK refuses.
+    """Return the members of the message, or none if the body is not one JSON object, which the SDK refuses.
 
     This is the most lenient of the SDK's parsers, so that no call passes unseen: in the 2026-07-28 protocol a body in
     UTF-16 or with a lone surrogate reaches a tool.

@@ -24,14 +24,14 @@ from connector_mcp.transport.process import ending_signal, logging_to_stderr
 GRACE = 5.0
 """Seconds that calls in flight have to finish when the server is told to end."""
 
-BESIDE_GRACE = 1.0
-"""The same for pages beside a stdio server whose client has gone."""
+PAGES_GRACE = 1.0
+"""The same for the pages of a stdio server that has lost its client."""
 
 ARRIVING = 0.1
-"""Seconds in which requests come on connections that were made before the server was told to end."""
+"""Seconds in which a request arrives on a connection that was made before the server was told to end."""
 
 LOOKS = 10
-"""How often that time is given to connections without any request yet."""
+"""Number of such waits for connections without any request yet."""
 
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
@@ -50,10 +50,10 @@ async def serve_app(
     until: Callable[[], Awaitable[int]] = ending_signal,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
-    """Serve the application that `make_app` returns once the port is known; the rest is as in `serve_http`.
+    """Serve the application that `make_app` returns once the port is known. The rest is as in `serve_http`.
 
     The server ends when `until` returns the exit status: by default on a signal. Authorization is the application's
-    task. There is no time limit for the head of a request: a server that strangers reach needs a proxy that sets one.
+    task. There is no time limit for the head of a request: a public server needs a proxy that sets one.
 
     Raises:
         Misconfigured: The server cannot listen on the address.
@@ -100,7 +100,7 @@ async def serve_pages_beside(
         await anyio.sleep_forever()
         raise AssertionError
 
-    await serve_app(_app_of(pages), "127.0.0.1", 0, grace=BESIDE_GRACE, until=cancelled, task_status=task_status)
+    await serve_app(_app_of(pages), "127.0.0.1", 0, grace=PAGES_GRACE, until=cancelled, task_status=task_status)
 
 
 def _app_of(pages: Sequence[BaseRoute]) -> Callable[[Reach, Drain], Starlette]:

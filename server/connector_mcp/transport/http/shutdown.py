@@ -96,7 +96,7 @@ class Drain:
         self.calls = CallsInFlight()
         self.timeout = 30.0
         self.has_begun = False
-        """Whether the server is ending and should get no new requests."""
+        """True once the server is ending and should get no new requests."""
         self._end_waiting = end_waiting
         self._open: set[OpenRequest] = set()
         self._is_hanging_up = False

@@ -56,7 +56,7 @@ class Skill:
     """The tools without which it is not offered."""
     head: str
     lines: tuple[str, ...]
-    """What stands below the front matter: each paragraph and each step is one line."""
+    """The text below the front matter, with each paragraph and each step on one line."""
 
     @property
     def uri(self) -> str:

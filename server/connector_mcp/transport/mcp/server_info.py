@@ -1,4 +1,4 @@
-"""What the server says of itself: instructions, prompts and completions. Nothing in it is about what is not served."""
+"""Instructions, prompts and completions. None of them mentions a platform or tool that is not served."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _ERRORS = "An error says in `fix` what to do next; `outcome_unknown` means look 
 
 
 def instructions(tools: Sequence[Tool]) -> str:
-    """What a model should know before it calls one of these tools."""
+    """Return what a model should know before it calls one of these tools."""
     titles = [platform_folder(name).platform.title for name in served_platforms(tools)]
     where = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) > 1 else "".join(titles) or "no platform"
     if any(tool.operation.effect is not Effect.READ for tool in tools):
@@ -86,7 +86,7 @@ def list_prompts(tools: Sequence[Tool]) -> ListPromptsResult:
 
 
 def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[Tool]) -> GetPromptResult:
-    """Give the steps of a skill, with what the person typed as its subject.
+    """Return the steps of a skill, with the subject that the person typed.
 
     Raises:
         MCPError: The skill is not served; the message names those that are.
@@ -104,7 +104,7 @@ def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[T
 
 
 def complete(argument: str, typed: str, context: Mapping[str, str] | None, tools: Sequence[Tool]) -> Completion:
-    """The values that an argument of a prompt or of the resource template can have, as far as they are known here."""
+    """Return the known values of an argument of a prompt or of the resource template."""
     platforms, given = served_platforms(tools), (context or {}).get("platform", "")
     if argument == "platform":
         values = [name for name in platforms if typed.strip().casefold() in name]

@@ -50,7 +50,7 @@ class CallsInFlight:
 
     @property
     def is_full(self) -> bool:
-        """Whether another call would be refused."""
+        """True if another call would be refused."""
         return len(self._scopes) >= self._most
 
     async def run(self, call: Callable[[], Awaitable[JsonObject | InputRequiredResult]]) -> Any:
@@ -87,7 +87,7 @@ class CallsInFlight:
 
 
 class ToolHandlers:
-    """The handlers of `tools/list` and `tools/call`. Their results are dictionaries as the protocol has them.
+    """The handlers of `tools/list` and `tools/call`. Their results are the protocol's JSON as dictionaries.
 
     No failure of a call becomes a protocol error, because many clients hide those from the model. The exceptions are a
     tool that does not exist and a request state that this server did not seal.
@@ -148,9 +148,9 @@ class ToolHandlers:
 
 
 def _tool_result(result: CallResult, form: Literal["both", "text", "structured"] = "both") -> JsonObject:
-    """The structured content, the same as text for clients and models that read only that, or both.
+    """Return the structured content, the same as text for clients and models that read only text, or both.
 
-    An error always has both: clients may show a person only the text of it.
+    An error always has both, because some clients show a person only the text.
     """
     content = result.content
     try:
