@@ -156,7 +156,7 @@ async def _http(field: Field, effort: Effort, kind: str, count: int, floor: floa
                     taken[name].append(figures)
         for clients, _ in running.values():
             for client in clients:
-                await client.close()
+                client.close()
     title = f"SSE, {count} clients" if kind == "SSE" else f"/mcp {kind}, {count} clients"
     return [
         compare(title, "calls/s", taken, 0, at_least=floor),

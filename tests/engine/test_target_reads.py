@@ -1,4 +1,5 @@
-"""What a write finds out before it: about its target, about the connector type; and what a success does not prove."""
+"""What a write finds out before it: about its target, what depends on it, and the connector type; and what a success
+does not prove."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from connector_mcp.sandbox.conductorone.emulator import CONNECTORS as C1_CONNECT
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.sandbox.logto.emulator import CONNECTORS
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.sources import Directory
+from connector_mcp.secrets.sources import Directory, EnvironmentSource
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
 from tests.operations.configs import KEY_FILE
@@ -30,7 +31,7 @@ DEMO: JsonObject = {
 }  # fmt: skip
 PATH = "/api/connectors/demo1"
 HTTP_SMS = {"endpoint": "https://sms.example.com"}
-SITE = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+SITE: JsonObject = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
 GCS = {"name": "G", "type": "GCS", "config": {"bucket-name": "b", "service-account-json": "secret://KEY"}}
 
 
@@ -261,3 +262,109 @@ async def test_policy_that_holds_reads_back_keeps_the_platform_from_being_asked(
     described = await call(made, "describe_connector_type", platform="conductorone", type=OKTA_TYPE)
     assert described["data"]["described_by"] == "this server"
     assert list(made.sandbox.requests) == []
+
+
+DELETION = {"destination_connector_id": seed.VECTORIZE_PINECONE}
+
+
+async def told(bench: Bench) -> str:
+    """The sentence with which a deletion is parked for an operator."""
+    result = await bench.engine.call("vectorize_delete_destination_connector", DELETION, FakeCaller())
+    assert result.is_error
+    return str(result.content["error"])
+
+
+async def test_the_pipelines_that_a_deletion_breaks_are_named_whatever_page_they_are_on(bench: BenchMaker) -> None:
+    made = bench(policy="destroy=approve")
+    world = made.sandbox.world
+    stored: Any = world.get("vectorize.pipelines", seed.VECTORIZE_PIPELINE)
+    for number in range(150):
+        other = stored["destinationConnector"] | {"id": "other"}
+        world.put("vectorize.pipelines", f"p{number}", stored | {"id": f"p{number}", "destinationConnector": other})
+    world.put("vectorize.pipelines", "last", stored | {"id": "last", "name": "Last {one}"})
+    sentence = await told(made)
+    assert "pipelines that write to it fail: “Product search”, “Last {one}”." in sentence
+    assert sum(path.endswith("/pipelines") for _, path in made.requests("GET")) == 2
+
+
+async def test_without_a_list_of_pipelines_a_deletion_says_what_it_says_of_any_target(bench: BenchMaker) -> None:
+    made = bench(policy="destroy=approve")
+    made.sandbox.inject(Fault("vectorize", "GET", "*/pipelines", 9, status=403))
+    sentence = await told(made)
+    assert "pipelines that write to it fail." in sentence
+    assert "no pipeline" not in sentence
+
+
+async def test_that_nothing_depends_on_it_is_said_only_of_a_list_that_was_read(bench: BenchMaker) -> None:
+    made = bench(policy="destroy=approve")
+    for pipeline in made.sandbox.world.all("vectorize.pipelines"):
+        made.sandbox.world.delete("vectorize.pipelines", pipeline["id"])
+    assert "no pipeline that uses it is listed" in await told(made)
+
+
+async def test_the_size_of_a_page_is_no_argument_where_the_platform_decides_it(bench: BenchMaker) -> None:
+    arguments = {"pipeline_id": seed.VECTORIZE_PIPELINE, "limit": 5}
+    result = await bench().engine.call("vectorize_get_pipeline_events", arguments, FakeCaller())
+    assert [issue["path"] for issue in result.content["error"]["issues"]] == ["limit"]
+
+
+CALLS: dict[str, tuple[str, JsonObject, str]] = {
+    "key": (
+        "vectorize_create_source_connector",
+        {"connectors": [SITE | {"config": SITE["config"] | {"new": 1}}]},
+        "connectors[0].config.new",
+    ),
+    "type": (
+        "vectorize_create_source_connector",
+        {"connectors": [{"name": "a", "type": "NEW_SOURCE", "config": {"a": "b"}}]},
+        "connectors[0].type",
+    ),
+    "update": ("conductorone_update_connector", OKTA | {"config": {"okta_v2_new": "x"}}, "config.okta_v2_new"),
+}
+
+
+@pytest.mark.parametrize(("tool", "arguments", "path"), CALLS.values(), ids=CALLS)
+async def test_what_is_unknown_is_refused_or_sent_with_a_warning(
+    bench: BenchMaker, tool: str, arguments: Any, path: str
+) -> None:
+    refused = await bench().engine.call(tool, arguments, FakeCaller())
+    error = refused.content["error"]
+    assert (error["code"], [issue["path"] for issue in error["issues"]]) == ("invalid_arguments", [path])
+    assert "CONNECTOR_MCP_UNKNOWN_CONFIG=warn" in error["fix"]
+    made = bench(unknown_config="warn")
+    result = await made.engine.call(tool, arguments, FakeCaller())
+    assert result.content.get("error", {}).get("code") != "invalid_arguments"
+    assert [method for method, _ in made.requests() if method != "GET"] == ["POST"]
+    warnings = result.content.get("meta", {}).get("warnings", [])
+    assert result.is_error or any(warning.startswith(f"Not checked: {path} is an unknown") for warning in warnings)
+
+
+async def test_a_wrong_value_of_a_known_key_is_refused_whatever_the_setting_says(bench: BenchMaker) -> None:
+    arguments = {"connectors": [SITE | {"config": {"seed-urls": "no list"}}]}
+    made = bench(unknown_config="warn")
+    error = (await made.engine.call("vectorize_create_source_connector", arguments, FakeCaller())).content["error"]
+    assert [issue["path"] for issue in error["issues"]] == ["connectors[0].config.seed-urls"]
+    assert "UNKNOWN_CONFIG" not in error["fix"]
+
+
+async def test_a_creation_takes_the_keys_that_the_description_of_its_type_names(bench: BenchMaker) -> None:
+    """The platform describes a type otherwise than this server knows it: one key is new, and one is now secret."""
+    stored = EnvironmentSource({"CONNECTOR_MCP_SECRET_key": "s3cr3t-of-the-app"})
+    made, okta = bench(secrets=Secrets([stored])), "2kG3aTftCcAvWtHZt2Ywry0dPn7"
+    fields: list[JsonObject] = [
+        {"name": "address", "displayName": "Address", "required": True, "stringField": {}},
+        {"name": "seed", "displayName": "Seed", "stringField": {"passwordField": {}}},
+    ]
+    described: JsonObject = {"schema": {"displayName": "Okta", "fields": fields}, "formSchema": None}
+    made.sandbox.inject(Fault("conductorone", "POST", "*/connectorcatalog", status=200, times=9, body=described))
+    known = await made.engine.call("describe_connector_type", {"platform": "conductorone", "type": okta}, FakeCaller())
+    assert set(known.content["data"]["config_schema"]["properties"]) == {"address", "seed"}
+    cases: list[tuple[JsonObject, str]] = [
+        # An operator is asked, because the secret goes to an address of the caller's choice.
+        ({"address": "acme.example", "seed": "secret://key"}, "approval_required"),
+        ({"address": "acme.example", "okta_v2_domain": "acme.okta.com"}, "invalid_arguments"),
+    ]
+    for config, code in cases:
+        arguments: JsonObject = {"app_id": OKTA["app_id"], "catalog_id": okta, "config": config}
+        error = (await made.engine.call("conductorone_create_connector", arguments, FakeCaller())).content["error"]
+        assert error["code"] == code, error

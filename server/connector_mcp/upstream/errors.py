@@ -267,12 +267,10 @@ def _make_foreign(call: CallContext, response: RawResponse) -> UpstreamError:
 
 def _what_came(call: CallContext, response: RawResponse) -> str:
     if response.is_web_page:
-        what = f"a web page, as a gateway, firewall or sign-in page in front of {call.title} sends it"
-    elif response.is_foreign:
-        what = f"a body that is not JSON, so that something in front of {call.title} may have sent it"
-    else:
-        what = f"a body that is not {call.title}'s documented error, so that something in front of it may have sent it"
-    return what
+        return f"a web page, as a gateway, firewall or sign-in page in front of {call.title} sends it"
+    if response.is_foreign:
+        return f"a body that is not JSON, so that something in front of {call.title} may have sent it"
+    return f"a body that is not {call.title}'s documented error, so that something in front of it may have sent it"
 
 
 def _way(call: CallContext) -> str:

@@ -20,8 +20,6 @@ from connector_mcp.operations.platform import Platform, Request
 from connector_mcp.upstream.responses import PASSED_ON, TURNED_AWAY, AttemptResult, RawResponse, is_open
 
 if TYPE_CHECKING:
-    import httpx
-
     from connector_mcp.upstream.client import ClientLimits
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -64,18 +62,12 @@ def deserves_another(result: AttemptResult, *, repeats: bool) -> bool:
     if isinstance(result, RawResponse):
         return result.status == 429 or (repeats and result.status in _REPEATED)
     if was_never_sent(result):
-        return not has_bad_certificate(result) and not _was_refused_by_proxy(result)
+        # Imported here to save start-up time.
+        from connector_mcp.upstream.proxy import ProxyRefusal
+
+        is_refused = isinstance(result, ProxyRefusal) and result.status < 500
+        return not is_refused and not has_bad_certificate(result)
     return repeats
-
-
-def _was_refused_by_proxy(error: httpx.RequestError) -> bool:
-    import httpx
-
-    if not isinstance(error, httpx.ProxyError):
-        return False
-    from connector_mcp.upstream.proxy import ProxyRefusal
-
-    return isinstance(error, ProxyRefusal) and error.status < 500
 
 
 def has_bad_certificate(error: BaseException) -> bool:

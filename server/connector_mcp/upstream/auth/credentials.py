@@ -50,7 +50,7 @@ class Authorizer:
         key: Token | None = None,
         make_request: Callable[[], TokenRequest] | None = None,
         hidden: tuple[str, ...] = (),
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.variables = variables
         self._make_request = make_request
