@@ -157,7 +157,7 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
         return
     if kind.platform == "conductorone":
         given = {"app_id": "a", "catalog_id": kind.type, "config": config}
-        yield CreateCatalogConnector.model_validate(given), Situation(), "config"
+        yield CreateCatalogConnector.model_validate(given), Situation(described={"name": kind.name}), "config"
         stored = {"id": "c", "appId": "a", "catalogId": kind.type, "config": {}}
         yield UpdateCatalogConnector(app_id="a", id="c", config=config), Situation(stored), "config"
         return
