@@ -61,9 +61,11 @@ def test_a_plan_is_printed_as_json(run: Run, file: Path) -> None:
 
 def test_every_error_is_told_with_file_and_line(run: Run, file: Path) -> None:
     file.write_text(MANIFEST.replace("seed-urls", "seed-url") + "  docs2: {name: X}\n  docs2: {nme: X}\nsorces: {}\n")
-    result = run("plan", str(file), "--sandbox")
+    result = run("plan", str(file), "--sandbox", "--rotate", "sources.dcos")
     assert result.exit_code == 2
-    places = [line.partition(": got ")[0] for line in result.stderr.splitlines() if ": got " in line]
+    wrong_option, *_ = result.stderr.splitlines()
+    assert wrong_option == "--rotate: got an entry that is not there, wanted sources.docs"
+    places = [line.partition(": got ")[0] for line in result.stderr.splitlines() if ": got " in line][1:]
     assert set(places) == {
         f"{file}:6: sources.docs.config.seed-urls", f"{file}:7: sources.docs.config.seed-url",
         f"{file}:9: sources.docs2", f"{file}:9: sources.docs2.name", f"{file}:9: sources.docs2.nme",

@@ -195,7 +195,7 @@ async def test_the_creation_of_a_thing_is_among_its_changes(made: Bench) -> None
     assert (row["tool"], row["target"]["id"]) == ("vectorize_create_source_connector", data[0]["id"])
 
 
-async def test_a_change_that_a_platform_refused_is_none_and_one_of_unknown_outcome_is_shown(made: Bench) -> None:
+async def test_a_change_that_a_platform_refused_is_none_and_one_that_may_be_made_is_shown(made: Bench) -> None:
     at = f"*/sources/{seed.VECTORIZE_WEB_CRAWLER}"
     made.sandbox.inject(Fault("vectorize", "PATCH", at, status=400))
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
@@ -203,6 +203,9 @@ async def test_a_change_that_a_platform_refused_is_none_and_one_of_unknown_outco
     made.sandbox.inject(Fault("vectorize", "PATCH", at, times=9, kind="hang_up"))
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
     assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["outcome_unknown"]
+    # As if the process had died during both calls.
+    rows(made.engine.database, "DELETE FROM audit WHERE phase = 'ended'")
+    assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["begun"] * 2
 
 
 async def test_a_record_that_was_altered_is_no_change(made: Bench) -> None:

@@ -15,6 +15,7 @@ import anyio
 
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
+from connector_mcp.audit.record import BEGUN
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
@@ -36,8 +37,8 @@ SECONDS = 45.0
 """How long a platform may take. Some clients give up on a call after 60 seconds."""
 PAGES = 20
 """Pages that are read of one list."""
-_MADE = frozenset({"ok", "outcome_unknown", "cancelled", "internal"})
-"""Outcomes of calls that changed something, or may have."""
+_MADE = frozenset({"ok", BEGUN, "outcome_unknown", "cancelled", "internal"})
+"""Outcomes of calls that changed something, or may have. A call that began has no other until it ends."""
 _WORKS = {True: "yes", False: "no", None: "unknown"}
 _SCANNED = 2_000
 """Records of the audit log that one call looks through."""

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.caller import Caller, CallResult
+from connector_mcp.engine.checks.issues import likely_values
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
 from connector_mcp.errors import Blocked, InvalidArguments, Issue, NotFound, TimedOut
@@ -112,8 +113,10 @@ class PlanCall(ProvisioningCall):
         """
         manifest, issues = parse_manifest(data)
         self.arguments = {"manifest": manifest.name, "entries": len(manifest.entries), "prune": prune}
-        issues += [Issue("rotate", "an entry that is not there", "section.key of one") for each in rotate
-                   if each not in manifest.entries]  # fmt: skip
+        for index, each in enumerate(rotate):
+            if each not in manifest.entries:
+                wanted = next(iter(likely_values(manifest.entries, each)), "section.key of an entry")
+                issues.append(Issue(f"rotate[{index}]", "an entry that is not there", wanted))
         accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
         fatal, doubtful = await self._inspect(manifest, accounts)
         if issues or unplaced or fatal:

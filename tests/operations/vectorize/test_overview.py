@@ -28,10 +28,10 @@ UPLOAD = {"sourceConnectors": [{"id": "s", "type": "FILE_UPLOAD"}]}
 @pytest.mark.parametrize(
     ("record", "works", "reason", "tool"),
     [
-        (pipeline("CREATED"), None, "still being deployed", "check_connector"),
-        (pipeline("deploying"), None, "still being deployed", "check_connector"),
-        (pipeline("DEPLOYED"), None, "still being deployed", "check_connector"),
-        (pipeline("STARTED", 9), None, "still being deployed", "check_connector"),
+        (pipeline("CREATED"), None, "still starting", "check_connector"),
+        (pipeline("deploying"), None, "still starting", "check_connector"),
+        (pipeline("DEPLOYED"), None, "still starting", "check_connector"),
+        (pipeline("STARTED", 9), None, "still starting", "check_connector"),
         (pipeline("ERROR_DEPLOYING", **FAULTY), False, "connector s reports an error", "update_source_connector"),
         (pipeline("ERROR_DEPLOYING"), False, "could not be deployed.", "get_pipeline_events"),
         (pipeline("BACKFILLING", 9), True, "has ingested documents", ""),

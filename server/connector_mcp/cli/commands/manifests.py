@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,9 @@ async def _plan(engine: Engine, read: ManifestFile, manifest: JsonObject, argume
             Issue(each["path"], each["got"], each["wanted"], each.get("example"))
             for each in map(members, items(error.get("issues")))
         ]
-        raise _of_file(read.placed([*read.issues, *issues]))
+        options = [each for each in issues if each.path.startswith("rotate[")]
+        placed = read.placed([*read.issues, *(each for each in issues if each not in options)])
+        raise _of_file([*(replace(each, path="--rotate") for each in options), *placed])
     return checked(result.content)
 
 

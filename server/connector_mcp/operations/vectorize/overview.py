@@ -134,7 +134,7 @@ def check_pipeline(identifier: str, within: str) -> Reads[Verdict]:
         next_step = "Wait for the next month or choose a larger plan in Vectorize's console."
         return judge(False, "reached the plan's monthly limit of documents.", next_step)
     if status in _STARTING:
-        return judge(None, "is still being deployed.", _AGAIN)
+        return judge(None, "is still starting.", _AGAIN)
     if status in ("SHUTDOWN", "HIBERNATING"):
         state = "is stopped" if status == "SHUTDOWN" else "sleeps, because it was long unused"
         return judge(False, f"{state}: nothing new is ingested.", f"{start}.")
