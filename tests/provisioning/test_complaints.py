@@ -50,6 +50,9 @@ async def test_what_is_taken_over_is_not_replaced(made: Bench) -> None:
     assert (await plan(made, manifest))["counts"] == {"unchanged": 39}
     # The files of these users are only needed to add them, and no read shows them.
     assert await issues(made, manifest, rotate=["sources.x"]) == {"rotate[0]": "an entry that is not there"}
+    manifest["end_users"]["merchant-1"]["display_name"] = "Another"
+    fixed = "another display_name, which cannot be changed, and this end user cannot be replaced here"
+    assert await issues(made, manifest) == {"end_users.merchant-1": fixed}
     assert "DELETE" not in {method for method, _ in made.requests()}
 
 
