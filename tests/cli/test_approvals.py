@@ -114,6 +114,18 @@ def test_an_unknown_id_is_refused_with_the_nearest_one(run):
     assert approval in result.stderr
 
 
+@pytest.mark.parametrize("real", [False, True])
+def test_an_unknown_id_is_compared_with_the_calls_of_the_sandbox_too(run, real):
+    if real:
+        parked(digest="another")
+    run(*DELETE)
+    sandboxed = json.loads(run("approvals", "list", "--json").stdout)[-1]["id"]
+    result = run("approvals", "show", f"{sandboxed}x")
+    assert result.exit_code == 2
+    assert f"closest match: {sandboxed}" in result.stderr
+    assert "there are none" not in result.stderr
+
+
 @pytest.mark.parametrize("verb", ["approve", "deny"])
 def test_from_a_pipe_nothing_is_decided(spawn, status, verb):
     approval = parked()

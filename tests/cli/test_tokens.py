@@ -43,9 +43,13 @@ def test_an_entry_is_added_to_the_file_of_the_settings_and_listed(run: Run, tmp_
     assert (second.exit_code, second.stdout) == (2, "")
     assert "taken" in second.stderr
     assert listed.output.splitlines() == ["name  allows  expires", "ci    write   never"]
-    entry = {"name": "ci", "scopes": ["connectors:write"], "expires": None, "expired": False}
+    entry = {"name": "ci", "scopes": ["connectors:write"], "profiles": None, "expires": None, "expired": False}
     assert json.loads(as_json.output) == [entry]
     assert "sha256" not in listed.output + as_json.output
+    bound = ("--profile", "b", "--profile", "a", "--append", "--file", path)
+    assert run("tokens", "new", "team", "--scope", "read", *bound).exit_code == 0
+    assert "team  read (only profile a, b)" in run("tokens", "list", "--file", path).output
+    assert json.loads(run("tokens", "list", "--json", "--file", path).output)[1]["profiles"] == ["a", "b"]
 
 
 def test_an_operator_has_a_file_of_its_own_and_no_scopes(run: Run, tmp_path: Path) -> None:

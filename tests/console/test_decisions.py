@@ -206,6 +206,19 @@ async def test_an_expired_call_is_not_decided(operator: Browser, house: House) -
     assert (await house.approvals.history()).approvals == ()
 
 
+async def test_an_approved_call_that_expired_is_not_said_to_run(operator: Browser, house: House) -> None:
+    approval = await house.park()
+    await house.approvals.decide(approval.id, True, "operator bob")
+    for seconds in (1_790, 1_790, 60):
+        await operator.get("/console")
+        house.clock.now += seconds
+    text = (await operator.get(f"/console/approvals/{approval.id}")).text
+
+    assert "it expired. It was approved by <bdi>operator bob</bdi>" in text
+    assert "runs once" not in text
+    assert '<span class="tag tag-expired">expired</span>' in (await operator.get("/console/history")).text
+
+
 async def test_an_unknown_call_is_not_found(operator: Browser) -> None:
     answer = await operator.get("/console/approvals/ap-222222")
     assert answer.status_code == 404

@@ -145,7 +145,7 @@ async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: 
     await decide(settings, content["error"]["approval"]["id"], approve=False, reason="not today")
     _, content = await call(connected, DELETE, CRAWLER)
     assert content["error"]["code"] == "refused"
-    assert "not today" in content["error"]["message"]
+    assert content["error"]["message"].endswith(" Nothing was changed. Reason given: not today")
     _, content = await call(connected, DELETE, CRAWLER)
     assert content["error"]["code"] == "approval_required"
     assert without_elicitation.written() == []

@@ -84,6 +84,12 @@ async def test_a_parked_plan_runs_once_it_is_approved(bench: BenchMaker):
     assert (approval.target, approval.deletes, approval.digest) == ("ingestion", True, plan.digest)
     assert applied(await apply(made, plan, caller))["status"] == "done"
     assert (await made.engine.approvals.get(approval.id)).outcome == "ok"
+    deletions = [
+        each for each in map(json.loads, made.audit_lines) if each["tool"] == "vectorize_delete_source_connector"
+    ]
+    assert {(each["phase"], each["decided_by"], each["channel"]) for each in deletions} == {
+        ("begun", "operator ops", "approvals"), ("ended", "operator ops", "approvals")
+    }  # fmt: skip
 
 
 async def test_the_strictest_rule_about_any_action_decides(bench: BenchMaker):

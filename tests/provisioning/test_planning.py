@@ -287,6 +287,15 @@ async def test_what_policy_or_the_toolsets_keep_an_apply_from_is_said(bench: Ben
     assert any("logto_delete_sso_connector is not served" in each for each in result.content["meta"]["warnings"])
 
 
+async def test_what_is_deleted_by_its_id_has_the_name_that_the_platform_shows(made: Bench) -> None:
+    doomed = {"sign_in_connectors": {"gh": {"id": seed.LOGTO_GITHUB, "state": "absent"}}}
+    doomed |= {"sso_connectors": {"sso": {"id": "globex-sso", "state": "absent"}}}
+    planned = await plan(made, manifest(**doomed))
+    assert {action["entry"]: action["name"] for action in planned["actions"]} == {
+        "sign_in_connectors.gh": "GitHub", "sso_connectors.sso": "Globex"
+    }  # fmt: skip
+
+
 async def test_what_gives_way_to_a_new_thing_is_named_as_a_loss(bench: BenchMaker) -> None:
     entry = {"type": "http-sms", "config": {"endpoint": "https://sms.example.com"}}
     planned = await plan(bench(), manifest(sign_in_connectors={"sms": entry}))

@@ -201,9 +201,9 @@ def in_groups(approvals: Sequence[Approval], by: str) -> list[tuple[str, list[Ap
 
 def status(approval: Approval, now: float) -> str:
     """Return the state of the call in one word."""
-    if approval.status == "pending":
-        return "expired" if approval.expires_at <= now else "waiting"
-    return approval.status
+    if approval.status in ("pending", "approved") and approval.expires_at <= now:
+        return "expired"
+    return "waiting" if approval.status == "pending" else approval.status
 
 
 def moment(when: float | str) -> str:

@@ -160,13 +160,14 @@ class Ledger:
             taken = _taken(claim, approval.first() if approval else None, question.first() if question else None)
             if not isinstance(taken, tuple):
                 return taken
+            if (approved := taken[0]) is not None:
+                vars(record).update(decision_of(approved))
             if also is not None and (refused := also(tx)) is not None:
                 return refused
             execution = Execution(digest, record.call_id, *taken, row, _warnings(row, creates))
             begun.append(execution)
             self._begin(tx, execution, record.tool)
-            decision = {} if execution.approval is None else decision_of(execution.approval)
-            chain.append([encode({**vars(record), **decision})])
+            chain.append([encode(vars(record))])
             return execution
 
         try:

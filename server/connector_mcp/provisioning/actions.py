@@ -10,7 +10,6 @@ from typing import Any
 from connector_mcp.engine.preview import Change, path_text
 from connector_mcp.engine.redaction.redactor import MARKER, by_name, names_a_secret
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Effect, at
 from connector_mcp.operations.provisioning.kinds import ToolCall
 from connector_mcp.operations.situation import Path
@@ -184,7 +183,7 @@ def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Ite
             entry=entry.address,
             platform=thing.kind.platform,
             profile=thing.account.profile,
-            name=redact(str((is_deleted and members(thing.record).get("name")) or entry.name)),
+            name=redact((known.preview.name if is_deleted and known else "") or entry.name),
             because=draft.because,
             tool=call.operation.tool_name() if call else None,
             arguments=escaped(call.arguments, {*entry.needs, entry.address}) if call else {},

@@ -183,6 +183,9 @@ async def test_an_unknown_id_is_answered_with_the_nearest(approvals: Approvals):
         await approvals.decide(parked.id[:-1], True, "operator")
     assert caught.value.issues[0].example == parked.id
     assert parked.id in caught.value.issues[0].wanted
+    with pytest.raises(InvalidArguments) as caught:
+        await approvals.get("x" * 1_000)
+    assert caught.value.issues[0].wanted == "the id of a parked call"
 
 
 async def test_lists_are_by_age_and_of_one_status(approvals: Approvals):

@@ -65,6 +65,8 @@ def test_the_words_of_a_platform_are_shown_apart_from_the_reason() -> None:
     verdict = judge(pipeline("ERROR_DEPLOYING", **FAULTY))
     assert "Refused" not in verdict.reason + verdict.next
     assert verdict.seen["errors"] == {"s": "Refused."}
+    # What stops a pipeline is not served by default, so that the advice names it in words.
+    assert verdict.next.endswith("_update_source_connector, then stop and start the pipeline.")
 
 
 def check(record: Any, *pipelines: Any, kind: str = "source connector", **states: Any) -> Verdict:

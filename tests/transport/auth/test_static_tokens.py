@@ -77,6 +77,7 @@ def test_tokens_of_operators_have_no_scopes_and_neither_kind_is_advised_to_becom
         TokenFile(path, scoped=False)
     assert callers.value.fix == operators.value.fix
     assert "scopes" not in callers.value.fix
+    assert "To list those of operators, run `connector-mcp tokens list --operators --file FILE`." in callers.value.fix
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, na
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.preview import leaves, path_text
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Refused
+from connector_mcp.suggest import closest
 from connector_mcp.text import CUT, clean
 
 _WithQueue = Callable[[Callable[[Approvals], Awaitable[Any]]], Any]
@@ -138,14 +139,13 @@ def _each_queue() -> list[_WithQueue]:
 
 
 def _find(approval_id: str) -> tuple[Approval, _WithQueue]:
-    unknown: InvalidArguments | None = None
+    unknown: dict[str, InvalidArguments] = {}
     for queue in _each_queue():
         try:
             return queue(lambda each: each.get(approval_id)), queue
         except InvalidArguments as error:
-            unknown = unknown or error
-    assert unknown is not None  # noqa: S101 - there is always a queue
-    raise unknown
+            unknown.setdefault(error.issues[0].example or "", error)
+    raise unknown[closest(approval_id, filter(None, unknown), cutoff=0.0) or ""]
 
 
 def _with_queue(settings: Settings, use: Callable[[Approvals], Awaitable[Any]]) -> Any:

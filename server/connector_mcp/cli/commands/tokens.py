@@ -94,6 +94,7 @@ def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
         {
             "name": token.name,
             "scopes": None if token.scopes is None else [scope for scope in SCOPES if scope in token.scopes],
+            "profiles": None if token.profiles is None else sorted(token.profiles),
             "expires": None if token.expires is None else f"{token.expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "expired": token.has_expired(),
         }
@@ -102,7 +103,8 @@ def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
     rows = (
         (
             str(record["name"]),
-            " ".join(scope.partition(":")[2] for scope in record["scopes"] or ()) or "operator",
+            (" ".join(scope.partition(":")[2] for scope in record["scopes"] or ()) or "operator")
+            + (f" (only profile {', '.join(record['profiles'])})" if record["profiles"] else ""),
             str(record["expires"] or "never") + (" (expired)" if record["expired"] else ""),
         )
         for record in records

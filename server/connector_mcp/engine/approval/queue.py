@@ -364,7 +364,7 @@ class Approvals:
         sql = f"SELECT id FROM approvals ORDER BY created_at DESC, id DESC LIMIT {_NEAR}"
         newest = await self._database.read(lambda tx: tx.execute(sql).all())
         near = closest(approval_id, [row["id"] for row in newest], cutoff=0.0)
-        hint = f" (closest match: {near})" if near else "; there are none"
+        hint = f" (closest match: {near})" if near else "" if newest else "; there are none"
         return InvalidArguments(
             "approvals",
             [Issue("id", got="an id that no parked call has", wanted=f"the id of a parked call{hint}", example=near)],

@@ -169,7 +169,7 @@ def denied(approval: Approval) -> Refused:
     """Make the error for a call that an operator denied."""
     reason = f" Reason given: {approval.reason}" if approval.reason else ""
     return Refused(
-        f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
+        f"An operator denied this call ({approval.id}). Nothing was changed.{reason}",
         fix="Do not repeat it unless the person you work for wants to ask again.",
         details={"refused_by": approval.decided_by or "operator", "channel": approval.channel or "approvals"},
     )

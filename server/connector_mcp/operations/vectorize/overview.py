@@ -177,7 +177,7 @@ def _after_failure(pipeline: JsonObject, faults: Mapping[str, str]) -> str:
     tools = [f"vectorize_update_{kinds[part]}_connector" for part in kinds if {*ids[part]} & faults.keys()]
     if not tools:
         return "vectorize_get_pipeline_events shows why; connectors of it may be gone."
-    return f"Correct the config with {' and '.join(tools)}, then vectorize_stop_pipeline and vectorize_start_pipeline."
+    return f"Correct the config with {' and '.join(tools)}, then stop and start the pipeline."
 
 
 CHECKS: Final[Mapping[str, Check]] = {

@@ -229,7 +229,8 @@ def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
         raise Misconfigured(
             f"{where} has {kind}; this file is read as one of {'callers' if scoped else 'operators'}.",
             fix="Keep tokens of callers in the file of CONNECTOR_MCP_TOKENS_FILE, and tokens of operators in that of "
-            "CONNECTOR_MCP_OPERATORS_FILE. To list these, run `connector-mcp tokens list --operators --file FILE`.",
+            "CONNECTOR_MCP_OPERATORS_FILE. To list those of operators, run "
+            "`connector-mcp tokens list --operators --file FILE`.",
         )
     token = StaticToken(name, bytes.fromhex(digest.removeprefix("sha256:")), expires=expires)
     if not scoped:
