@@ -233,3 +233,18 @@ async def test_an_id_that_only_another_list_shows_is_to_be_taken_from_there(benc
     blocked = bench(toolsets=("all",), policy="versori_list_projects=block")
     error = (await run(blocked, "versori_list_activations", environment_id="absent"))["error"]
     assert "versori_list_projects" not in error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "named"),
+    [
+        ("vectorize_get_pipelines", "nextToken"),
+        ("versori_list_connectors", "after"),
+        ("conductorone_search_apps", "page_token"),
+    ],
+)
+async def test_a_cursor_of_another_list_is_explained_by_the_name_of_the_argument(
+    bench: BenchMaker, tool: str, named: str
+) -> None:
+    error = (await run(bench(), tool, cursor="zzz"))["error"]
+    assert error["fix"].startswith(f"Upstream's `{named}` is `cursor` here. ")

@@ -178,6 +178,16 @@ class Lookup:
             return f"Take {' and '.join(shown)}, and call again."
         return "Check the ids in the arguments. You may list none of them here; the platform's console has them."
 
+    def explain_cursor(self, error: UpstreamError) -> None:
+        """Say where a cursor comes from, if the platform refuses it by the name that it has for it."""
+        given = self._operation if isinstance(self._operation, ListOperation) else None
+        own = given.paging.cursor if given and given.cursor and given.paging else None
+        if own and own in str(error.upstream):
+            error.fix = (
+                f"Upstream's `{own}` is `cursor` here. Give meta.cursor of an earlier result of this tool with the "
+                "same arguments, or leave cursor out to begin again."
+            )
+
     async def explain_conflict(self, error: UpstreamError) -> None:
         """Name in the error what there is already, where the platform allows only one, and what changes it."""
         operation, code = self._operation, members(error.upstream).get("code")
