@@ -248,3 +248,17 @@ async def test_a_cursor_of_another_list_is_explained_by_the_name_of_the_argument
 ) -> None:
     error = (await run(bench(), tool, cursor="zzz"))["error"]
     assert error["fix"].startswith(f"Upstream's `{named}` is `cursor` here. ")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "empty"),
+    [
+        ("conductorone_update_connector", {"app_id": "a", "id": "", "display_name": "x"}, "id"),
+        ("conductorone_force_sync", {"app_id": "a", "connector_id": ""}, "connector_id"),
+    ],
+)
+async def test_an_empty_id_is_named_as_the_call_named_it(
+    bench: BenchMaker, tool: str, arguments: Any, empty: str
+) -> None:
+    error = (await run(bench(), tool, **arguments))["error"]
+    assert error["message"].startswith(f"{tool}: at {empty}: ")
