@@ -182,7 +182,9 @@ async def test_recent_changes_shows_changes_only_by_platform_and_target(
         ("vectorize_update_source_connector", "vectorize", "ok"),
     ], "what waits for a decision has changed nothing"
     assert [row["caller"] for row in rows] == ["local"] * 2
-    narrowed: list[dict[str, Any]] = [{"platform": "vectorize"}, {"target": seed.VECTORIZE_WEB_CRAWLER}]
+    narrowed: list[dict[str, Any]] = [
+        {"platform": "vectorize"}, {"platform": "vectorize", "target": ""}, {"target": seed.VECTORIZE_WEB_CRAWLER},
+    ]  # fmt: skip
     for arguments in narrowed:
         assert [row["platform"] for row in (await run(made, "recent_changes", **arguments))["data"]] == ["vectorize"]
     assert (await run(made, "recent_changes", target="absent"))["data"] == []

@@ -207,7 +207,7 @@ class AcrossCall(EngineCall):
                 for change in map(_change, made)
                 if operation.platform in (None, change["platform"])
                 and (self.caller.profiles is None or change["profile"] in self.caller.profiles)
-                and (operation.target is None or operation.target in change["target"].values())
+                and (not operation.target or operation.target in change["target"].values())
             ]
             if page.older is None:
                 break
