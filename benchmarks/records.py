@@ -1,8 +1,8 @@
 """`python -m benchmarks.records`: what the audit log costs, over SQLite and PostgreSQL.
 
-First a server and its client over stdio, beside the same server without an audit log. Then an engine in this process,
-without a protocol around it. Both have the same upstream. PostgreSQL is measured where `CONNECTOR_MCP_BENCHMARK_STATE`
-has the address of an empty database.
+First a server and its client over stdio, beside the same server without an audit log, with a platform that answers at
+once and one that takes 50 ms. Then an engine in this process, without a protocol around it. PostgreSQL is measured
+where `CONNECTOR_MCP_BENCHMARK_STATE` has the address of an empty database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 from unittest import mock
 
 from benchmarks.results import Comparison, Figures, compare, interleave, table
-from benchmarks.servers import MeasurementError, ServerCommand, inherited_environment, upstream
+from benchmarks.servers import SLOW, MeasurementError, ServerCommand, inherited_environment, upstream
 from benchmarks.stdio_client import StdioSession
 from benchmarks.upstream import ARGUMENTS, ORGANIZATION, TOOL
 from connector_mcp.audit.record import AuditRecord
@@ -122,8 +122,8 @@ def measure_clients(environ: Mapping[str, str], where: str, folder: Path) -> Seq
 
         taken = interleave(sessions, read, ROUNDS)
     return [
-        compare(f"reads by a client over {where}", "calls/s", taken, 0, at_least=0.9),
-        compare(f"reads by a client over {where}, processor time", "ms", taken, 1),
+        compare(f"reads by a client, {where}", "calls/s", taken, 0, at_least=0.9),
+        compare(f"reads by a client, {where}, processor time", "ms", taken, 1),
     ]
 
 
@@ -148,7 +148,11 @@ async def measure(environ: Mapping[str, str], where: str, folder: Path) -> Seque
 def main() -> None:
     """Measure, and print a table."""
     comparisons: list[Comparison] = []
-    with tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-") as folder, upstream() as port:
+    with (
+        tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-") as folder,
+        upstream() as port,
+        upstream(SLOW) as slow_port,
+    ):
         environ = {
             "VECTORIZE_API_KEY": "benchmark-key-0123456789",
             "VECTORIZE_ORGANIZATION_ID": ORGANIZATION,
@@ -160,7 +164,9 @@ def main() -> None:
         databases = {"SQLite": {}, **({"PostgreSQL": {"CONNECTOR_MCP_STATE": state}} if state else {})}
         for where, database in databases.items():
             own = environ | database
-            comparisons += measure_clients(inherited_environment() | own, where, Path(folder) / where)
+            slow = {"VECTORIZE_BASE_URL": f"http://127.0.0.1:{slow_port}/v1"}
+            for name, others in ((where, {}), (f"{where}, platform takes 50 ms", slow)):
+                comparisons += measure_clients(inherited_environment() | own | others, name, Path(folder) / name)
             comparisons += asyncio.run(measure(own, where, Path(folder) / where))
     print(table(comparisons, COLUMNS))
 

@@ -1,4 +1,4 @@
-"""`/readyz` and `/metrics`, for orchestrators and Prometheus. `/healthz`, which checks nothing, belongs to `http_app`.
+"""`/readyz` and `/metrics`, for orchestrators and Prometheus. `/healthz`, which checks nothing, is in `app.py`.
 
 A response names the server's parts and whether they work. Why one fails goes to the log only: it shows paths and hosts.
 """
