@@ -167,13 +167,16 @@ class Lookup:
 
     def _say_where_ids_are(self) -> str:
         """Name the tools that show the ids among the arguments."""
-        fields, tools = type(self._operation).model_fields, [each.tool_name() for each in (*self._lists, *self._others)]
-        shown = [
-            f"{name} from {mark.tool}"
-            for name, info in fields.items()
-            for mark in info.metadata
-            if isinstance(mark, ShownBy) and mark.tool in tools and getattr(self._operation, name)
-        ]
+        shown: list[str] = []
+        for name, info in type(self._operation).model_fields.items():
+            for mark in info.metadata:
+                if isinstance(mark, ShownBy) and getattr(self._operation, name):
+                    reader: type[Operation] | None = self._catalog[mark.tool]
+                    if not issubclass(reader, ListOperation):
+                        # It needs the id itself.
+                        reader = self._list_at(_above(reader))
+                    if reader in self._lists:
+                        shown.append(f"{name} from {reader.tool_name()}")
         if shown:
             return f"Take {' and '.join(shown)}, and call again."
         return "Check the ids in the arguments. You may list none of them here; the platform's console has them."
