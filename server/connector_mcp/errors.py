@@ -127,11 +127,12 @@ class InvalidArguments(ConnectorError):
 
     def __init__(self, tool: str, issues: Sequence[Issue], *, fix: str | None = None) -> None:
         first, fix = issues[0], fix or "Correct the arguments named in issues and call again."
+        wanted = first.wanted.removesuffix(".")
         if any(issue.unknown for issue in issues):
             fix += " If the platform does take it, the operator can set CONNECTOR_MCP_UNKNOWN_CONFIG=warn."
         more = f" (and {len(issues) - 1} more, see issues)" if len(issues) > 1 else ""
         super().__init__(
-            f"{tool}: at {first.path}: got {first.got}, wanted {first.wanted}{more}. Nothing was sent.",
+            f"{tool}: at {first.path}: got {first.got}, wanted {wanted}{more}. Nothing was sent.",
             fix=fix,
             details={"issues": [issue.as_dict() for issue in issues]},
         )

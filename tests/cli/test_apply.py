@@ -76,6 +76,8 @@ def test_a_plan_is_applied_by_its_id_with_its_result_as_json(
     content = json.loads(applied.stdout)
     assert content["data"]["not_done"][0]["code"] == "target_changed"
     assert content["data"]["counts"]["done"] == 1
+    again = run("apply", plan_id, "--policy", "destroy=allow", *data)
+    assert f"Or run `connector-mcp apply {plan_id} --sandbox" in again.stdout
 
 
 def test_an_unknown_plan_and_an_unreadable_file_are_usage_errors(run: Callable[..., Result], data: list[str]) -> None:

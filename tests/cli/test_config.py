@@ -43,6 +43,7 @@ SECRETS = {
     "VECTORIZE_API_KEY_STAGING": "key-of-staging",
 }
 VALUES = tuple(SECRETS.values())
+PREFIX = "secret-token:conductorone.com:v1:"
 NOT_STAGING = {"VECTORIZE_API_KEY_STAGING": ""}
 
 
@@ -191,6 +192,26 @@ def test_check_reports_all_problems(run: Run, file: Callable[..., str]) -> None:
     ):
         assert any(expected in message for message in told), expected
     assert all(problem["fix"] for problem in report["problems"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "wrong"),
+    [
+        (
+            {"CONDUCTORONE_CLIENT_ID": "a-1@acme.conductor.one/pcc", "CONDUCTORONE_CLIENT_SECRET": PREFIX + "eyJ"},
+            "ConductorOne: CONDUCTORONE_CLIENT_SECRET does not hold a base64url-encoded JWK in its last part.",
+        ),
+        (
+            {"VERSORI_API_KEY": "key-of-versori", "VERSORI_AUTH_PREFIX": "two words"},
+            "Versori: VERSORI_AUTH_PREFIX is not a single word such as Bearer.",
+        ),
+    ],
+)  # fmt: skip
+def test_check_reports_credentials_with_which_no_server_starts(run: Run, variables: dict[str, str], wrong: str) -> None:
+    checked, started = run("config", "check", **variables), run("serve", **variables)
+    assert (checked.exit_code, started.exit_code) == (2, 2)
+    assert wrong in checked.stdout
+    assert wrong in started.stderr
 
 
 def test_show_says_where_each_setting_is_from_and_shows_no_credential(run: Run, file: Callable[..., str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.engine import across
+from connector_mcp.engine.sender import Sender
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
@@ -158,7 +159,8 @@ async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
     error = content["error"]
     assert error["code"] == "not_found"
     assert "argument" not in error, "this tool has other arguments than the read behind it"
-    assert error["fix"].startswith(f"No {kind or next(iter(checks))} has this id. ")
+    where = " there, or within is wrong" if place else ""
+    assert error["fix"].startswith(f"No {kind or next(iter(checks))} has this id{where}. ")
     assert error["fix"].endswith(f"one of {', '.join(checks)}.")
 
 
@@ -180,7 +182,9 @@ async def test_recent_changes_shows_changes_only_by_platform_and_target(
         ("vectorize_update_source_connector", "vectorize", "ok"),
     ], "what waits for a decision has changed nothing"
     assert [row["caller"] for row in rows] == ["local"] * 2
-    narrowed: list[dict[str, Any]] = [{"platform": "vectorize"}, {"target": seed.VECTORIZE_WEB_CRAWLER}]
+    narrowed: list[dict[str, Any]] = [
+        {"platform": "vectorize"}, {"platform": "vectorize", "target": ""}, {"target": seed.VECTORIZE_WEB_CRAWLER},
+    ]  # fmt: skip
     for arguments in narrowed:
         assert [row["platform"] for row in (await run(made, "recent_changes", **arguments))["data"]] == ["vectorize"]
     assert (await run(made, "recent_changes", target="absent"))["data"] == []
@@ -195,7 +199,9 @@ async def test_the_creation_of_a_thing_is_among_its_changes(made: Bench) -> None
     assert (row["tool"], row["target"]["id"]) == ("vectorize_create_source_connector", data[0]["id"])
 
 
-async def test_a_change_that_a_platform_refused_is_none_and_one_that_may_be_made_is_shown(made: Bench) -> None:
+async def test_a_change_that_a_platform_refused_is_none_and_one_that_may_be_made_is_shown(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = f"*/sources/{seed.VECTORIZE_WEB_CRAWLER}"
     made.sandbox.inject(Fault("vectorize", "PATCH", at, status=400))
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
@@ -203,6 +209,10 @@ async def test_a_change_that_a_platform_refused_is_none_and_one_that_may_be_made
     made.sandbox.inject(Fault("vectorize", "PATCH", at, times=9, kind="hang_up"))
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
     assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["outcome_unknown"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Sender, "situation", None)
+        assert (await run(made, "vectorize_delete_source_connector", **CRAWLER))["error"]["code"] == "internal"
+    assert len((await run(made, "recent_changes"))["data"]) == 1, "a call that ended before it began changed nothing"
     # As if the process had died during both calls.
     rows(made.engine.database, "DELETE FROM audit WHERE phase = 'ended'")
     assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["begun"] * 2

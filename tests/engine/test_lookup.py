@@ -230,6 +230,43 @@ async def test_an_id_that_only_another_list_shows_is_to_be_taken_from_there(benc
     absent: dict[str, Any] = {"environment_id": seed.VERSORI_STOREFRONT_PRODUCTION, "user_id": "absent"}
     error = (await run(made, "versori_activate_user", **absent, connections=[]))["error"]
     assert "user_id from versori_list_end_users" in error["fix"]
+    part = {"id": "absent", "type": "VECTORIZE", "config": {}}
+    parts = {
+        "source_connectors": [part | {"type": "WEB_CRAWLER"}],
+        "ai_platform_connector": part,
+        "destination_connector": part,
+    }
+    error = (await run(made, "vectorize_create_pipeline", pipeline_name="p", schedule="manual", **parts))["error"]
+    assert "source_connectors from vectorize_get_source_connectors and" in error["fix"], "the read needs the id itself"
     blocked = bench(toolsets=("all",), policy="versori_list_projects=block")
     error = (await run(blocked, "versori_list_activations", environment_id="absent"))["error"]
     assert "versori_list_projects" not in error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "named"),
+    [
+        ("vectorize_get_pipelines", "nextToken"),
+        ("versori_list_connectors", "after"),
+        ("conductorone_search_apps", "page_token"),
+    ],
+)
+async def test_a_cursor_of_another_list_is_explained_by_the_name_of_the_argument(
+    bench: BenchMaker, tool: str, named: str
+) -> None:
+    error = (await run(bench(), tool, cursor="zzz"))["error"]
+    assert error["fix"].startswith(f"Upstream's `{named}` is `cursor` here. ")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "empty"),
+    [
+        ("conductorone_update_connector", {"app_id": "a", "id": "", "display_name": "x"}, "id"),
+        ("conductorone_force_sync", {"app_id": "a", "connector_id": ""}, "connector_id"),
+    ],
+)
+async def test_an_empty_id_is_named_as_the_call_named_it(
+    bench: BenchMaker, tool: str, arguments: Any, empty: str
+) -> None:
+    error = (await run(bench(), tool, **arguments))["error"]
+    assert error["message"].startswith(f"{tool}: at {empty}: ")

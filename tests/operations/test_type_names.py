@@ -134,6 +134,9 @@ def test_what_cannot_be_chosen_is_told_with_what_to_do_and_no_list_has_no_end() 
     refused = unknown_type("type", "vectorize", "gmail", "", fits=lambda kind: kind.creatable)
     assert refused.got == "a type that cannot be chosen here"
     assert "in the Vectorize console" in refused.wanted
+    unlike = unknown_type("type", "vectorize", "NOPE", "one of A.", fits=lambda kind: kind.type == "AWS_S3")
+    assert (unlike.got, unlike.wanted) == ("an unknown type", "one of A."), "only its letters are like those of OPENAI"
+    assert "wanted one of A. Nothing" in InvalidArguments("t", [unlike]).message
     many = unknown_type("type", "logto", "sms", "ask for the list")
     assert many.wanted.count("(") == 6
     assert many.wanted.endswith("more; ask for the list")

@@ -9,7 +9,7 @@ import pytest
 
 from connector_mcp.secrets.collection import Secrets
 from tests.engine.conftest import Bench, BenchMaker
-from tests.provisioning.manifests import Applied, Store, apply, changes, export, plan, secrets, sixty_things
+from tests.provisioning.manifests import Applied, Store, apply, changes, export, issues, plan, secrets, sixty_things
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +48,11 @@ async def test_what_is_taken_over_is_not_replaced(made: Bench) -> None:
     manifest = await export(made)
     await apply(made, manifest)
     assert (await plan(made, manifest))["counts"] == {"unchanged": 39}
+    # The files of these users are only needed to add them, and no read shows them.
+    assert await issues(made, manifest, rotate=["sources.x"]) == {"rotate[0]": "an entry that is not there"}
+    manifest["end_users"]["merchant-1"]["display_name"] = "Another"
+    fixed = "another display_name, which cannot be changed, and this end user cannot be replaced here"
+    assert await issues(made, manifest) == {"end_users.merchant-1": fixed}
     assert "DELETE" not in {method for method, _ in made.requests()}
 
 

@@ -186,6 +186,14 @@ async def test_a_plan_that_was_left_is_not_continued_once_a_later_one_was_begun(
     assert len(made.requests("POST")) == posts
 
 
+async def test_nobody_decides_about_a_plan_that_can_no_longer_be_begun(bench: BenchMaker):
+    made = bench(policy="vectorize_update_*=approve")
+    update = await change(made, 1, "crawler", seed.VECTORIZE_WEB_CRAWLER, "https://planned.example.com")
+    outdated, later = await stored(made, update), await stored(made, source(1, "first"))
+    assert applied(await apply(made, later))["status"] == "done"
+    assert (await apply(made, outdated)).content["error"]["code"] == "target_changed"
+
+
 @pytest.mark.parametrize("is_applied", [True, False])
 @pytest.mark.parametrize("kind", ["hang_up", "status"])
 async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(

@@ -37,8 +37,8 @@ SECONDS = 45.0
 """How long a platform may take. Some clients give up on a call after 60 seconds."""
 PAGES = 20
 """Pages that are read of one list."""
-_MADE = frozenset({"ok", BEGUN, "outcome_unknown", "cancelled", "internal"})
-"""Outcomes of calls that changed something, or may have. A call that began has no other until it ends."""
+_UNKNOWN = frozenset({"outcome_unknown", "cancelled", "internal"})
+"""Outcomes of calls that may have changed something, if they had begun."""
 _WORKS = {True: "yes", False: "no", None: "unknown"}
 _SCANNED = 2_000
 """Records of the audit log that one call looks through."""
@@ -101,7 +101,9 @@ class AcrossCall(EngineCall):
             # What the read said of its own arguments does not help with those of this call.
             kinds = ", ".join(checks)
             error.details = {key: value for key, value in error.details.items() if key == "candidates"}
-            error.fix = f"No {kind} has this id. Take id, kind and within from find_connectors; kind is one of {kinds}."
+            there = " there, or within is wrong" if operation.within else ""
+            error.fix = f"No {kind} has this id{there}. Take id, kind and within from find_connectors; "
+            error.fix += f"kind is one of {kinds}."
             raise
 
     async def _verdict(self, account: Account, reads: Reads[Verdict]) -> JsonObject:
@@ -205,7 +207,7 @@ class AcrossCall(EngineCall):
                 for change in map(_change, made)
                 if operation.platform in (None, change["platform"])
                 and (self.caller.profiles is None or change["profile"] in self.caller.profiles)
-                and (operation.target is None or operation.target in change["target"].values())
+                and (not operation.target or operation.target in change["target"].values())
             ]
             if page.older is None:
                 break
@@ -248,10 +250,14 @@ def _fits(operation: FindConnectors, row: Row) -> bool:
 
 def _may_be_made(record: JsonObject) -> bool:
     """Whether a call changed something, or may have."""
-    if record["outcome"] != UpstreamFailed.code:
-        return record["outcome"] in _MADE
-    # A platform that failed may have made a part of the change, if the call had begun.
-    return record["decided_by"] is not None and record["upstream_status"] not in TURNED_AWAY
+    if record["outcome"] in ("ok", BEGUN):
+        return True
+    # Nothing is sent before it is decided, so that a call without a decision ended before it began.
+    if record["decided_by"] is None:
+        return False
+    # A platform that failed may have made a part of the change.
+    failed = record["outcome"] == UpstreamFailed.code
+    return record["upstream_status"] not in TURNED_AWAY if failed else record["outcome"] in _UNKNOWN
 
 
 def _change(record: JsonObject) -> JsonObject:

@@ -94,6 +94,7 @@ class PlatformCall(EngineCall):
             return False
         lookup = Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber)
         await lookup.explain_conflict(error)
+        lookup.explain_cursor(error)
         match = None if isinstance(error, Conflict) else await lookup.explain_missing(error)
         # An approval is for what was asked, and a change is never made to something else.
         if match is None or self.effect is not Effect.READ or self.decision is not Decision.ALLOW:

@@ -167,16 +167,29 @@ class Lookup:
 
     def _say_where_ids_are(self) -> str:
         """Name the tools that show the ids among the arguments."""
-        fields, tools = type(self._operation).model_fields, [each.tool_name() for each in (*self._lists, *self._others)]
-        shown = [
-            f"{name} from {mark.tool}"
-            for name, info in fields.items()
-            for mark in info.metadata
-            if isinstance(mark, ShownBy) and mark.tool in tools and getattr(self._operation, name)
-        ]
+        shown: list[str] = []
+        for name, info in type(self._operation).model_fields.items():
+            for mark in info.metadata:
+                if isinstance(mark, ShownBy) and getattr(self._operation, name):
+                    reader: type[Operation] | None = self._catalog[mark.tool]
+                    if not issubclass(reader, ListOperation):
+                        # It needs the id itself.
+                        reader = self._list_at(_above(reader))
+                    if reader in self._lists:
+                        shown.append(f"{name} from {reader.tool_name()}")
         if shown:
             return f"Take {' and '.join(shown)}, and call again."
         return "Check the ids in the arguments. You may list none of them here; the platform's console has them."
+
+    def explain_cursor(self, error: UpstreamError) -> None:
+        """Say where a cursor comes from, if the platform refuses it by the name that it has for it."""
+        given = self._operation if isinstance(self._operation, ListOperation) else None
+        own = given.paging.cursor if given and given.cursor and given.paging else None
+        if own and own in str(error.upstream):
+            error.fix = (
+                f"Upstream's `{own}` is `cursor` here. Give meta.cursor of an earlier result of this tool with the "
+                "same arguments, or leave cursor out to begin again."
+            )
 
     async def explain_conflict(self, error: UpstreamError) -> None:
         """Name in the error what there is already, where the platform allows only one, and what changes it."""

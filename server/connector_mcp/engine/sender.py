@@ -17,6 +17,7 @@ from connector_mcp.engine.results import Meta, following_cursor, rows_in_all
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
+    InvalidArguments,
     Malformed,
     NotFound,
     OutcomeUnknown,
@@ -82,6 +83,10 @@ class Sender:
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
+        except InvalidArguments as error:
+            named: Mapping[str, str] = operation.acts_on.arguments if operation.acts_on else {}
+            issues = [replace(issue, path=named.get(issue.path, issue.path)) for issue in error.issues]
+            raise InvalidArguments(self._tool, issues) from None
         dependents = await self._read_dependents(operation)
         return replace(self._situated(operation, record, described), dependents=dependents)
 

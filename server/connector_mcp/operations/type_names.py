@@ -72,10 +72,12 @@ def unknown_type(
     """The issue of a name that is no type: it lists the types that it may mean, or says `otherwise` what to do."""
     similar = similar_types(platform, name)
     near = [each for each in similar if fits(each)]
-    if similar and not near:
+    # Letters alone do not show that a type is meant.
+    words = [_likeness(word, _labels(platform)[each.type]) for each in similar[:1] for word in _asked_words(name)]
+    if any(words) and not near:
         only = similar[0]
         why = " ".join(only.notes) or otherwise
-        return Issue(path, "a type that cannot be chosen here", f"another than {only.type} ({only.name}). {why}")
+        return Issue(path, "a type that cannot be chosen here", f"another than {only.type} ({only.name}): {why}")
     named = ", ".join(f"{each.type} ({each.name})" for each in near[:_MOST_NAMED])
     more = f" and {len(near) - _MOST_NAMED} more; {otherwise}" if len(near) > _MOST_NAMED else ""
     wanted = f"{'perhaps' if len(near) == 1 else 'one of'} {named}{more}" if near else otherwise

@@ -104,7 +104,7 @@ class Drafts:
         kind, address = thing.kind, thing.entry.address
         call = kind.create(thing.values)
         if call is None:
-            got = f"a {kind.noun} that is not there, and that cannot be created here"
+            got = f"no {kind.noun} that is there, and none can be created here"
             self.issues.append(Issue(address, got, f"one that is there, by its name, in {kind.platform}"))
             return None
         draft = self._keep(thing, verb, call, because)
@@ -120,7 +120,7 @@ class Drafts:
         kind, address = thing.kind, thing.entry.address
         members = ", ".join(dict.fromkeys(path_text(each.path) for each in fixed_differences(thing)))
         if kind.delete(thing.identifier or "", thing.within) is None or kind.create(thing.values) is None:
-            got = f"another {members}, which cannot be changed, of a {kind.noun} that cannot be replaced here"
+            got = f"another {members}, which cannot be changed, and this {kind.noun} cannot be replaced here"
             self.issues.append(Issue(address, got, "what it has now"))
             return
         because = f"{members} cannot be changed."

@@ -129,6 +129,7 @@ class ApplyCall(AcrossCall):
             self._stored = await self._journal.load(plan.id, self.caller.principal)
             self._steps = dict(self._stored.steps)
         else:
+            await self._journal.refuse_outdated(plan.id)
             await self._pass_gate(stored)
 
     async def _pass_gate(self, stored: StoredPlan) -> None:

@@ -120,7 +120,10 @@ class PlanCall(ProvisioningCall):
         accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
         fatal, doubtful = await self._inspect(manifest, accounts)
         if issues or unplaced or fatal:
-            refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
+            # Which entries are created is not known yet, and only a creation needs a member such as `selected_files`.
+            told = [each for several in doubtful.values() for each in several
+                    if each.got != "nothing" or each.path.count(".") != 2]  # fmt: skip
+            refuse([*issues, *unplaced, *fatal, *told])
         journal = Journal(self._services.database)
         identities = await journal.remembered(manifest.name, self.own_accounts())
         matcher = Matcher(self._read, identities)

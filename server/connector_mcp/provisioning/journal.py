@@ -186,6 +186,11 @@ class Journal:
         bound = plan.model_dump(mode="json", include={"id", "principal", "manifest", "sandbox", "actions"})
         return keyed_digest(bound, await secret_key(self._database, "digest"))
 
+    async def refuse_outdated(self, plan_id: str) -> None:
+        """Refuse a plan because of another one, as `take_lease` does, before somebody decides about it."""
+        if (other := await self._database.read(lambda tx: _other_plan(tx, plan_id))) is not None:
+            raise other
+
     def decided(
         self, plan_id: str, owner: str, decision: str, decided_by: str | None, channel: str | None, lease: float
     ) -> Work[ConnectorError | None]:
@@ -196,6 +201,7 @@ class Journal:
         }  # fmt: skip
 
         def work(tx: Transaction) -> ConnectorError | None:
+            _lock_plans(tx, plan_id)
             if (other := _other_plan(tx, plan_id)) is not None:
                 return other
             begun = tx.execute(
@@ -219,6 +225,7 @@ class Journal:
         values: dict[str, Value] = {"id": plan_id, "owner": owner, "lease": lease}
 
         def work(tx: Transaction) -> tuple[Row | None, Row | None] | ConnectorError:
+            _lock_plans(tx, plan_id)
             if (other := _other_plan(tx, plan_id)) is not None:
                 return other
             taken = tx.execute(
@@ -346,16 +353,17 @@ def forget(tx: Transaction, account: str, manifest: str, entry: str, identifier:
     )
 
 
-def _other_plan(tx: Transaction, plan_id: str) -> ConnectorError | None:
-    """Make the error for a plan that knows nothing of what another plan of its manifest makes or made.
-
-    The row of the manifest's plans is locked until the transaction ends, so that two of them never begin together.
-    """
+def _lock_plans(tx: Transaction, plan_id: str) -> None:
+    """Lock the plans of the manifest until the transaction ends, so that two of them never begin together."""
     tx.execute(
         "UPDATE plans SET manifest = manifest WHERE manifest = (SELECT manifest FROM plans WHERE id = :id) "
         "AND status IN ('planned', 'begun')",
         {"id": plan_id},
     )
+
+
+def _other_plan(tx: Transaction, plan_id: str) -> ConnectorError | None:
+    """Make the error for a plan that knows nothing of what another plan of its manifest makes or made."""
     other = tx.execute(
         "SELECT other.id, other.lease_until > epoch() AS is_applied, other.lease_until - epoch() AS seconds "
         "FROM plans AS own JOIN plans AS other ON other.manifest = own.manifest AND other.id <> own.id "

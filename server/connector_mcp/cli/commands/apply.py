@@ -78,7 +78,8 @@ def apply(
     if as_json:
         click.echo(json_text(content))
     else:
-        _show(data)
+        again, command = f"call apply_plan again with plan_id {plan_id}", apply_command(plan_id, overrides)
+        _show(data | {"next": str(data.get("next", "")).replace(again, runnable(f"run `{command}`"))})
     sys.exit(_status(data))
 
 
@@ -127,7 +128,7 @@ def _show(data: JsonObject) -> None:
         click.echo(one_line(f"done: {row['verb']} {row['entry']} ({row.get('id', 'no id')}){works}{reason}"))
     counts = data["counts"]
     click.echo(f"{counts['done']} done, {counts['not_done']} not done, {counts['unknown']} not known.")
-    if "next" in data:
+    if data["next"]:
         click.echo(one_line(data["next"]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,7 @@ def check(overrides: dict[str, Any], as_json: bool) -> None:
             click.echo(f"  fix: {clean(problem.fix)}")
         where = f" in {file.path}" if file else "; there is no file"
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        click.echo(f"{count}. Nothing is served until all are mended." if problems else f"Nothing is wrong{where}.")
+        click.echo(f"{count} to correct." if problems else f"Nothing is wrong{where}.")
     sys.exit(Misconfigured.exit_status if problems else 0)
 
 
@@ -171,15 +172,18 @@ def _check_platform(
 
 
 def _check_way(platform: Platform, values: Mapping[str, str], problems: Sequence[Misconfigured]) -> list[Misconfigured]:
-    """Find problems of an account's address and of the machine's settings on the way there, each once."""
+    """Find problems of an account's address, its credentials and the machine's settings on the way, each once."""
     if not values or missing(platform, values):
         return []
-    # Imported only if an account is complete: it brings the HTTP client.
+    # Imported only if an account is complete: they bring the HTTP client.
+    from connector_mcp.upstream.auth.credentials import make_authorizer
     from connector_mcp.upstream.proxy import check_way
 
     found: list[Misconfigured] = []
     roots = _attempt(found, lambda: read_roots(platform, values))
-    found += check_way(roots[None]) if roots else []
+    if roots:
+        _attempt(found, lambda: make_authorizer(platform, values, roots[None], time.monotonic, time.time))
+        found += check_way(roots[None])
     known = {problem.message for problem in problems}
     return [problem for problem in found if problem.message not in known]
 
