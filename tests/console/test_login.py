@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
 from connector_mcp.console.access import FAILURES_PER_NETWORK, IDLE_SECONDS, MAX_SECONDS
 from connector_mcp.console.rendering import HEADERS
+from connector_mcp.errors import Misconfigured
 from tests.console.conftest import HERE, PUBLIC, TOKEN, Browser, House
 from tests.records import rows
 
@@ -145,6 +147,19 @@ async def test_without_operators_the_console_is_closed_and_names_the_setting(hou
             assert "CONNECTOR_MCP_OPERATORS_FILE" in answer.text
             assert "GitHub" not in answer.text
         assert (await browser.log_in()).status_code in (404, 405)
+
+
+class Unreadable(dict[str, str]):
+    def get(self, *_: object) -> Any:
+        raise Misconfigured("/etc/secret-place/operators.toml: entry 1 has no digest.", fix="Correct it.")
+
+
+async def test_a_file_of_operators_that_cannot_be_read_closes_the_login_and_is_not_named(house: House) -> None:
+    house.tokens = Unreadable()
+    async with house.browser() as browser:
+        answer = await browser.log_in()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "secret-place" not in answer.text
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/console/login", "/console/nowhere", "/console/static/console.css"])

@@ -42,7 +42,14 @@ from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, gro
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
 from connector_mcp.engine.approval.queue import Approvals, QueueFilter
 from connector_mcp.engine.engine import Engine
-from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
+from connector_mcp.errors import (
+    ConfirmationInvalid,
+    ConnectorError,
+    InvalidArguments,
+    Misconfigured,
+    StoreUnavailable,
+    StoreUncertain,
+)
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.operations.operation import Effect
@@ -353,5 +360,11 @@ def _as_problem(error: ConnectorError) -> Problem:
             return Problem(503, "Not known", error.message, error.fix)
         case StoreUnavailable():
             return Problem(503, "The store is unavailable", error.message, error.fix, retry_after=5)
+        case Misconfigured():
+            # Anyone may see this page, so it does not repeat the message, which may name files of this machine.
+            fix = runnable(
+                "The person who runs the server should look at its log, or run `connector-mcp config check`."
+            )
+            return Problem(503, "The console is unavailable", "A setting of the server is wrong.", fix, retry_after=5)
         case _:
             return Problem(500, "Something went wrong", error.message, error.fix)
