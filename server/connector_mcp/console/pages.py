@@ -362,9 +362,7 @@ def _as_problem(error: ConnectorError) -> Problem:
             return Problem(503, "The store is unavailable", error.message, error.fix, retry_after=5)
         case Misconfigured():
             # Anyone may see this page, so it does not repeat the message, which may name files of this machine.
-            fix = runnable(
-                "The person who runs the server should look at its log, or run `connector-mcp config check`."
-            )
+            fix = "Look at the server's log, or run `connector-mcp config check` where it runs."
             return Problem(503, "The console is unavailable", "A setting of the server is wrong.", fix, retry_after=5)
         case _:
             return Problem(500, "Something went wrong", error.message, error.fix)
