@@ -5,15 +5,19 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import anyio
+import httpx2
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from connector_mcp.transport.http import listener
 from connector_mcp.transport.http.host_guard import Reach
 from connector_mcp.transport.http.listener import serve_app
 from connector_mcp.transport.http.shutdown import Drain
@@ -77,3 +81,16 @@ async def answers(clients: list[socket.socket]) -> list[bytes]:
             answer += part
         got.append(answer)
     return got
+
+
+async def test_an_idle_connection_is_kept_longer_than_clients_reuse_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[uvicorn.Config] = []
+
+    async def run(server: uvicorn.Server, *_: Any) -> int:
+        configs.append(server.config)
+        return 0
+
+    monkeypatch.setattr(listener, "_run", run)
+    await serve_app(app, "127.0.0.1", 0)
+    # nginx reuses one for 60 seconds.
+    assert configs[0].timeout_keep_alive > max(60, httpx2.Limits().keepalive_expiry or 0)

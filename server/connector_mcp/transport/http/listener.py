@@ -33,6 +33,9 @@ ARRIVING = 0.1
 LOOKS = 10
 """Number of such waits for connections without any request yet."""
 
+KEPT = 75
+"""Seconds that an idle connection is kept: longer than clients and proxies reuse one, or a request may meet its end."""
+
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
 
@@ -73,6 +76,7 @@ async def serve_app(
             access_log=False,
             ws="none",
             server_header=False,
+            timeout_keep_alive=KEPT,
             timeout_graceful_shutdown=int(grace + BACKSTOP),
         )
         address = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
