@@ -83,7 +83,9 @@ async def answers(clients: list[socket.socket]) -> list[bytes]:
     return got
 
 
-async def test_an_idle_connection_is_kept_longer_than_clients_reuse_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_kept_longer_than_the_sdks_client_reuses_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     configs: list[uvicorn.Config] = []
 
     async def run(server: uvicorn.Server, *_: Any) -> int:
@@ -92,5 +94,5 @@ async def test_an_idle_connection_is_kept_longer_than_clients_reuse_theirs(monke
 
     monkeypatch.setattr(listener, "_run", run)
     await serve_app(app, "127.0.0.1", 0)
-    # nginx reuses one for 60 seconds.
-    assert configs[0].timeout_keep_alive > max(60, httpx2.Limits().keepalive_expiry or 0)
+    # The SDK's client is one of httpx2.
+    assert configs[0].timeout_keep_alive > (httpx2.Limits().keepalive_expiry or 0) > 0

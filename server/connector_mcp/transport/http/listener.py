@@ -33,8 +33,8 @@ ARRIVING = 0.1
 LOOKS = 10
 """Number of such waits for connections without any request yet."""
 
-KEPT = 75
-"""Seconds that an idle connection is kept: longer than clients and proxies reuse one, or a request may meet its end."""
+KEPT = 10
+"""Seconds that an idle connection is kept: longer than the SDK's client reuses one, or a request may meet its end."""
 
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
