@@ -83,7 +83,7 @@ async def answers(clients: list[socket.socket]) -> list[bytes]:
     return got
 
 
-async def test_an_idle_connection_is_kept_longer_than_the_sdks_client_reuses_its_own(
+async def test_an_idle_connection_is_kept_longer_than_the_sdks_client_reuses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     configs: list[uvicorn.Config] = []
