@@ -34,7 +34,7 @@ NO_AXE = NO_CHROMIUM or (not AXE.exists() and os.environ.get("CI") != "true")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 800}
 # Machines that run all tests at once are slow.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 ALICE, BOB = "operator-token-of-alice", "operator-token-of-bob"
 
@@ -98,6 +98,7 @@ class Agent:
 async def page_in(browser: Browser, trouble: list[str], **options: Any) -> AsyncGenerator[Page]:
     """A page of a browser profile of its own; whatever its policy forbids or its script fails at is kept as trouble."""
     context: BrowserContext = await browser.new_context(**options)
+    context.set_default_timeout(60_000)
     page = await context.new_page()
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)

@@ -286,10 +286,12 @@ class PostgresDatabase(Database):
         if not self.migrations(self._schema_version(connection)):
             return
         with connection.transaction():
-            # Replicas that start together migrate one after the other.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             # To index a long log takes longer than any other statement may.
             connection.execute("SET LOCAL statement_timeout = 0")
+            # Replicas that start together migrate one after the other. Each waits for as long as its step may.
+            connection.execute("SET LOCAL lock_timeout = 0")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            connection.execute("SET LOCAL lock_timeout TO DEFAULT")
             found = self._schema_version(connection)
             if found == VERSION:
                 return
