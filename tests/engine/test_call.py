@@ -278,6 +278,7 @@ async def test_what_a_call_says_names_no_tool_that_is_not_served(bench: Any, nam
         named = set(re.findall("|".join(catalog()), json.dumps(content)))
         assert named <= served
         assert policy or named - {name}
+        assert "that is not served" not in content.get("error", {}).get("fix", "")
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:
