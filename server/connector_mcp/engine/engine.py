@@ -43,6 +43,13 @@ from connector_mcp.telemetry.events import Backlog
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
 
+# A cursor that still lacks a record of 30 days ago is that of an export which is not used any more.
+_UNEXPORTED = """
+SELECT name, (SELECT coalesce(max(seq), 0) FROM audit) - seq AS records FROM export_cursors AS cursors
+WHERE coalesce((SELECT at FROM audit WHERE audit.seq > cursors.seq ORDER BY audit.seq LIMIT 1), epoch())
+    > epoch() - 2592000
+"""
+
 
 class UnknownTool(KeyError):
     """No tool that is served has this name. `candidates` are tools that may be meant and that the caller may call."""
@@ -190,9 +197,7 @@ class Engine:
                 "SELECT epoch() - min(created_at) AS seconds FROM approvals "
                 "WHERE is_open = 1 AND status = 'pending' AND expires_at > epoch()"
             ).first()
-            exports = transaction.execute(
-                "SELECT name, (SELECT coalesce(max(seq), 0) FROM audit) - seq AS records FROM export_cursors"
-            ).all()
+            exports = transaction.execute(_UNEXPORTED).all()
             return (oldest["seconds"] if oldest else None) or 0.0, {row["name"]: row["records"] for row in exports}
 
         return Backlog(await self.approvals.counts(), *await self.database.read(read_rest))
