@@ -42,6 +42,14 @@ async def change(bench: Bench, number: int, key: str, identifier: str, url: str,
     return Action(number=number, **made | others)
 
 
+def adoption(number: int) -> Action:
+    """Remember a web crawler that is there already."""
+    return Action(
+        number=number, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
+        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
+    )  # fmt: skip
+
+
 async def test_what_fails_keeps_only_what_needs_it_from_being_done(made: Bench, monkeypatch: pytest.MonkeyPatch):
     # One action at a time, so that the first one meets the fault.
     monkeypatch.setattr(applying, "AT_ONCE", 1)
@@ -263,11 +271,22 @@ async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_
     assert len(made.requests("POST")) == 2
 
 
+async def test_a_database_that_fails_while_actions_run_side_by_side_is_named(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise made.engine.database.failure("the disk is full")
+
+    plan = await stored(made, *(adoption(number) for number in (1, 2)))
+    with monkeypatch.context() as patched:
+        patched.setattr(applying, "remember", fail)
+        error = (await apply(made, plan)).content["error"]
+    assert (error["code"], "the disk is full" in error["message"]) == ("store_unavailable", True)
+    assert applied(await apply(made, plan))["status"] == "done"
+
+
 async def test_what_was_made_is_remembered_with_its_secrets_by_digest(made: Bench):
-    plan = await stored(made, source(1, "first"), Action(
-        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
-        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
-    ))  # fmt: skip
+    plan = await stored(made, source(1, "first"), adoption(2))
     answer = applied(await apply(made, plan))
     account = made.account("vectorize")
     known = await Journal(made.engine.database).remembered("ingestion", [account])

@@ -7,7 +7,7 @@ journal, and what may have been done is looked up before it is done again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -16,7 +16,7 @@ from typing import Any, Final
 import anyio
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.across import AcrossCall
+from connector_mcp.engine.across import AcrossCall, side_by_side
 from connector_mcp.engine.approval.gate import Passage, channel_of
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
@@ -180,9 +180,7 @@ class ApplyCall(AcrossCall):
         for action in plan.actions:
             self._same[action.fingerprint].append(action.number)
             self._note_id(action)
-        async with anyio.create_task_group() as tasks:
-            for action in plan.actions:
-                tasks.start_soon(self._run_action, action)
+        await side_by_side(partial(self._run_action, action) for action in plan.actions)
         await self._check_things()
 
     async def _run_action(self, action: Action) -> None:
@@ -321,12 +319,13 @@ class ApplyCall(AcrossCall):
                 verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
             noted.append(replace(step, verdict=verdict))
 
-        async with anyio.create_task_group() as tasks:
-            for action in self._stored.plan.steps:
-                step = self._steps.get(action.number)
-                is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
-                if step and is_due and last.get(action.entry) == action.number:
-                    tasks.start_soon(check, action, step)
+        due: list[Callable[[], Awaitable[None]]] = []
+        for action in self._stored.plan.steps:
+            step = self._steps.get(action.number)
+            is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
+            if step and is_due and last.get(action.entry) == action.number:
+                due.append(partial(check, action, step))
+        await side_by_side(due)
         if noted:
             self._steps |= {step.number: step for step in noted}
             await self._journal.note(self._stored.plan.id, self.id, noted)
