@@ -48,13 +48,19 @@ class Exporter:
         """Make the manifest and the list of its secrets. `labels` has the profiles that have to be named.
 
         Raises:
-            InvalidArguments: There is no such section.
+            InvalidArguments: No platform of these accounts has such a section.
             ConnectorError: A platform could not be read.
         """
+        platforms = {account.platform.name: account.platform for account in accounts}
+        known = [section for section, kind in all_kinds().items() if kind.platform in platforms]
         for section in sections or ():
-            if section not in all_kinds():
-                near = likely_names(section, all_kinds())
-                issue = Issue("sections", "an unknown section", f"one of {', '.join(all_kinds())}", candidates=near)
+            if section not in known:
+                got = "an unknown section"
+                if section in all_kinds():
+                    titles = " and ".join(platform.title for platform in platforms.values())
+                    got = f"{section}, which {titles} {'does' if len(platforms) == 1 else 'do'} not have"
+                near = likely_names(section, known)
+                issue = Issue("sections", got, f"one of {', '.join(known)}", candidates=near)
                 raise InvalidArguments("export_connectors", [issue])
         single = Counter(account.platform.name for account in accounts)
         profiles = {each.platform.name: labels[each] for each in labels if single[each.platform.name] == 1}
