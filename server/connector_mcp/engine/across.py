@@ -7,7 +7,7 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -25,10 +25,10 @@ from connector_mcp.engine.results import FEWER
 from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut, UpstreamFailed
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
-from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.catalog import missing_toolset, platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
-from connector_mcp.operations.tool import PROFILE, name_served
+from connector_mcp.operations.tool import PROFILE, name_served, named_tools
 from connector_mcp.upstream.responses import TURNED_AWAY
 
 NOT_LISTED = "Not listed: "
@@ -118,10 +118,20 @@ class AcrossCall(EngineCall):
             raise
         except ConnectorError as error:
             verdict = Verdict(None, f"It cannot be known: {error.message}", error.fix)
-        said: JsonObject = {key: text for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
-        if self.tool.served is not None:
-            said = name_served(said, self.tool.served)
+        said = {key: str(text) for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
+        if (served := self.tool.served) is not None:
+            absent = named_tools(" ".join(said.values())) - served
+            said = name_served(said, served)
+            if absent:
+                said["next"] = f"{said.get('next', '')} {self._why_absent(absent)}".strip()
         return {"works": _WORKS[verdict.works]} | said | ({"seen": verdict.seen} if verdict.seen else {})
+
+    def _why_absent(self, names: Collection[str]) -> str:
+        """Say who can change that tools are not served that an advice needs."""
+        missing = sorted({missing_toolset(name, self._services.settings.toolsets) for name in names} - {""})
+        if missing:
+            return f"The operator can add {' and '.join(missing)} with --toolsets."
+        return "The policy, CONNECTOR_MCP_TOOLS or the caller's scopes leave that tool out."
 
     def _accounts(self, platform: str | None, profile: str | None) -> list[Account]:
         """Return the accounts that the arguments name.
