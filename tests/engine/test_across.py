@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -169,6 +171,49 @@ async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
     where = " there, or within is wrong" if place else ""
     assert error["fix"].startswith(f"No {kind or next(iter(checks))} has this id{where}. ")
     assert error["fix"].endswith(f"one of {', '.join(checks)}.")
+
+
+SYNC: dict[str, Any] = {"app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA}
+FAILED = {"status": "SYNC_STATUS_ERROR", "lastError": "no"}
+
+
+@pytest.mark.parametrize(
+    ("status", "works", "is_awaited"),
+    [
+        (None, "no", True),
+        (FAILED | {"completedAt": "2026-01-01T00:00:00Z"}, "no", True),
+        (FAILED | {"completedAt": "9999-01-01T00:00:00Z"}, "no", False),
+        ({"status": "SYNC_STATUS_DONE", "completedAt": "2020-01-01T00:00:00Z"}, "unknown", True),
+        ({"status": "SYNC_STATUS_RUNNING", "startedAt": "9999-01-01T00:00:00Z"}, "unknown", False),
+    ],
+)
+async def test_a_check_knows_of_a_sync_that_the_platform_may_not_show_yet(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, status: Any, works: str, is_awaited: bool
+) -> None:
+    shown = {"id": seed.CONDUCTORONE_OKTA, "config": {"a": 1}, "configUpdatedAt": "2025-12-31T00:00:00Z"}
+    view: dict[str, Any] = {"connectorView": {"connector": {**shown, "catalogId": "other", "status": status}}}
+    at = f"*/connectors/{seed.CONDUCTORONE_OKTA}"
+    made.sandbox.inject(Fault("conductorone", "GET", at, times=9, status=200, body=view))
+
+    async def check() -> dict[str, Any]:
+        place = {"id": seed.CONDUCTORONE_OKTA, "within": seed.CONDUCTORONE_APP_ID}
+        return (await run(made, "check_connector", platform="conductorone", **place))["data"]
+
+    before = await check()
+    assert before["works"] == works
+    assert "data" in await run(made, "conductorone_force_sync", **SYNC)
+    call = (await run(made, "recent_changes"))["data"][0]["call_id"]
+    after = await check()
+    if is_awaited:
+        assert after["works"] == "unknown"
+        called = rf"conductorone_force_sync was called \d+ s ago \(call {call}\)"
+        said = rf"{re.escape(before['reason'])} But {called}, and its outcome may not show yet\."
+        assert re.fullmatch(said, after["reason"])
+        assert after["next"].endswith(before["next"])
+    else:
+        assert after == before
+    monkeypatch.setattr(across, "_LATE", timedelta())
+    assert await check() == before
 
 
 LEFT_OUT: list[dict[str, Any]] = [
