@@ -210,7 +210,7 @@ def _bounds(info: FieldInfo) -> str:
     least = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in info.metadata if isinstance(bound, Le)), None)
     if least is None:
-        return "above 0"
+        return "above 0" if most is None else f"above 0, up to {most}"
     return f"from {least}" if most is None else f"from {least} to {most}"
 
 
@@ -224,7 +224,7 @@ def _default(info: FieldInfo) -> str:
         return code(str(value).lower())
     if isinstance(value, tuple):
         return code(",".join(map(str, cast("tuple[object, ...]", value))))
-    return code(int(value) if isinstance(value, float) else value)
+    return code(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _variables_table(platform: Platform) -> str:

@@ -99,11 +99,12 @@ def terminal(
 
 def read_until(master: int, end: str) -> str:
     """What is written to a terminal until it contains this text."""
-    written = ""
-    while end not in written:
+    # A part may end within a character.
+    written = b""
+    while end.encode() not in written:
         assert select.select([master], [], [], PATIENCE)[0]
-        written += os.read(master, 65_536).decode()
-    return written
+        written += os.read(master, 65_536)
+    return written.decode(errors="ignore")
 
 
 def chunks(descriptor: int) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import anyio
@@ -15,6 +14,8 @@ from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault, FaultKind
+from connector_mcp.state import database as database_module
+from connector_mcp.state.database import STEP_SECONDS
 from connector_mcp.state.keys import secret_key
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
@@ -148,14 +149,27 @@ async def test_two_applies_at_once_are_one(made: Bench):
     assert len(made.requests("POST")) == 2
 
 
+class StepCount:
+    """The time that a call may wait for the database, as if each of its steps took a tenth of it."""
+
+    steps = 0
+
+    @property
+    def left(self) -> float:
+        return STEP_SECONDS if self.steps < 10 else 0.0
+
+    @left.setter
+    def left(self, _: float) -> None:
+        self.steps += 1
+
+
 @pytest.mark.parametrize("tool", ["find_connectors", "plan_connectors", "apply_plan"])
 async def test_the_parts_of_a_call_have_each_the_time_that_a_call_may_wait_for_the_database(
     made: Bench, monkeypatch: pytest.MonkeyPatch, tool: str
 ):
     manifest = (await made.engine.call("export_connectors", {}, FakeCaller())).content["data"]["manifest"]
     plan = (await made.engine.call("plan_connectors", {"manifest": manifest}, FakeCaller())).content["data"]
-    # Every step of the database seems to take a tenth of a second or more, and one call may wait for two seconds.
-    monkeypatch.setattr(made.engine.database, "_clock", count(0.0, 0.1).__next__)
+    monkeypatch.setattr(database_module, "_Allowance", StepCount)
     arguments = {"find_connectors": {}, "plan_connectors": {"manifest": manifest}}
     result = await made.engine.call(tool, arguments.get(tool, {"plan_id": plan["plan_id"]}), FakeCaller())
     assert not result.is_error, result.content

@@ -36,7 +36,7 @@ LOOKS = 10
 KEPT = 10
 """Seconds that an idle connection is kept: longer than the SDK's client reuses one, or a request may meet its end."""
 
-BACKSTOP = 2.0
+BACKSTOP = 4.0
 """Seconds after that until uvicorn closes the connections that are left."""
 
 
