@@ -112,3 +112,15 @@ def test_a_class_name_occurs_once_outside_of_the_platforms_folders() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_a_long_text_has_one_name() -> None:
+    # The sandbox repeats some on purpose: it is written from the platforms' documents alone.
+    values = Counter(
+        node.value.value
+        for path in modules()
+        if path.relative_to(PACKAGE).parts[0] != "sandbox"
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    )
+    assert [value for value, times in values.items() if times > 1 and isinstance(value, str) and len(value) > 20] == []

@@ -16,7 +16,7 @@ import anyio
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import BEGUN
-from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.accounts import BIND, Account
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
@@ -128,8 +128,11 @@ class AcrossCall(EngineCall):
 
         Raises:
             InvalidArguments: No account fits.
+            Blocked: The caller may not act under any profile.
         """
         own = self.own_accounts()
+        if not own:
+            raise Blocked("This caller may not act under any profile. Nothing was sent.", fix=BIND)
         chosen = [
             account
             for account in own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -224,8 +225,8 @@ class PostgresDatabase(Database):
             with connection.pipeline() as pipeline:
                 if step.writes:
                     connection.execute("BEGIN")
-                execute, execute_many = partial(_execute, connection, pipeline), partial(_execute_many, connection)
-                result = step.work(Transaction(step, execute, execute_many))
+                execute, insert = partial(_execute, connection, pipeline), partial(_insert, connection)
+                result = step.work(Transaction(step, execute, insert))
                 if step.writes:
                     if step.notifies:
                         connection.execute(f"NOTIFY {CHANNEL}")
@@ -336,8 +337,11 @@ def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, valu
     return Rows(fetch)
 
 
-def _execute_many(connection: _Connection, sql: str, rows: Sequence[Values]) -> None:
-    connection.cursor().executemany(_translated(sql), rows)
+def _insert(connection: _Connection, table: str, rows: Sequence[Values]) -> None:
+    columns = ", ".join(rows[0])
+    # One statement for all rows: each one that is sent costs more than the row.
+    sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, :rows)"
+    connection.execute(_translated(sql), {"rows": json.dumps(rows)})
 
 
 class SharedRates:

@@ -29,6 +29,7 @@ from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.state.keys import secret_key
+from connector_mcp.text import LETTERS
 
 TTL: Final = 600.0
 """Seconds for which a request can be answered."""
@@ -41,7 +42,6 @@ MOST_OPEN: Final = 16
 
 _LIVE = "SELECT request FROM secret_requests WHERE {} AND expires_at > epoch()"
 _ID_BYTES = 24
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _CODE_LETTERS = 8
 
 logger = logging.getLogger("connector_mcp.secrets")
@@ -96,7 +96,7 @@ class SecretRequests:
         """Return the code that is shown at the client and typed into the page. It is never stored or in the address."""
         digest = hmac.new(await secret_key(self._database, "secret-codes"), request.id.encode(), sha256).digest()
         number = int.from_bytes(digest, "big")
-        letters = "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(_CODE_LETTERS))
+        letters = "".join(LETTERS[number // len(LETTERS) ** place % len(LETTERS)] for place in range(_CODE_LETTERS))
         return f"{letters[:4]}-{letters[4:]}"
 
     async def open(self, request: SecretRequest) -> SecretRequest | None:
