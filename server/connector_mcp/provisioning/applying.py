@@ -23,7 +23,7 @@ from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, NotFound, TargetChanged
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Read
@@ -254,8 +254,12 @@ class ApplyCall(AcrossCall):
                 remember(tx, action, self._stored, identity.account, identity)
 
             # Many are written side by side, and each waits for the others.
-            with one_allowance():
-                await self._services.database.write(work)
+            try:
+                with one_allowance():
+                    await self._services.database.write(work)
+            except ConnectorError as error:
+                step = PlanStep(action.number, "failed", outcome=error.as_dict())
+                self._has_stopped = self._has_stopped or self._stops_on_failure
         self._steps[action.number] = step
 
     def _note_id(self, action: Action) -> None:
@@ -316,7 +320,11 @@ class ApplyCall(AcrossCall):
             async with self._limiter:
                 if monotonic() >= self._begins_until:
                     return
-                verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                try:
+                    verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                except NotFound as error:
+                    # What was just made may be shown late.
+                    verdict = {"works": "unknown", "reason": f"It cannot be known: {error.message}"}
             noted.append(replace(step, verdict=verdict))
 
         due: list[Callable[[], Awaitable[None]]] = []
