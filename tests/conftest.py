@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import httpx2
 import pytest
+from hypothesis import HealthCheck, settings
 
 # With its own limits, which the server keeps.
 import connector_mcp.state.postgres  # noqa: F401
@@ -24,6 +25,8 @@ database.STEP_SECONDS = 60.0
 for module in (httpx, httpx2):
     limit = inspect.signature(module.Client).parameters["timeout"].default
     limit.connect = limit.read = limit.write = limit.pool = 60.0
+settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 # Tables are as wide as their values, wherever the tests run.
 os.environ.pop("COLUMNS", None)
 

@@ -21,6 +21,7 @@ from tests.clients.node import MODULES
 from tests.documents import ROOT
 from tests.end_to_end.faces import SERVE
 from tests.end_to_end.faces import address as address_of
+from tests.nginx import free_port
 
 ARTEFACTS = ROOT / ".artefacts"
 CHROMIUM = shutil.which("chromium")
@@ -40,9 +41,9 @@ ALICE, BOB = "operator-token-of-alice", "operator-token-of-bob"
 
 
 @asynccontextmanager
-async def serving(environment: Mapping[str, str], port: int = 0) -> AsyncGenerator[tuple[str, Process]]:
-    """`connector-mcp serve --http --sandbox`: its address, and the process."""
-    command = [*SERVE, "--http", "--sandbox", "--port", str(port)]
+async def serving(environment: Mapping[str, str], port: int | None = None) -> AsyncGenerator[tuple[str, Process]]:
+    """`connector-mcp serve --http --sandbox`: its address, and the process. On a port that it can come back to."""
+    command = [*SERVE, "--http", "--sandbox", "--port", str(port or free_port())]
     async with await anyio.open_process(command, env=environment) as process:
         try:
             yield await address_of(process), process

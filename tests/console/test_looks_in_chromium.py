@@ -6,6 +6,7 @@ Leaves screenshots in `.artefacts/`. `CONSOLE_SCREENSHOTS=docs/images` writes th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any

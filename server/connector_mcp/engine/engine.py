@@ -28,7 +28,7 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, Secre
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, missing_toolset, platform_folder
 from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation
 from connector_mcp.operations.situation import Situation
@@ -277,8 +277,7 @@ class Engine:
 
     def _why_left_out(self, name: str) -> str:
         """Say which setting leaves a tool of a configured platform out."""
-        toolset = catalog()[name].toolset
-        if toolset and name not in in_toolsets(catalog(), self.settings.toolsets):
+        if toolset := missing_toolset(name, self.settings.toolsets):
             return f"The toolset {toolset} is not served: the operator can add it with --toolsets."
         return f"The operator left {name} out with CONNECTOR_MCP_TOOLS."
 

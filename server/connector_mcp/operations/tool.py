@@ -172,6 +172,11 @@ def name_served(value: Any, served: Collection[str]) -> Any:
     return {key: name_served(each, served) for key, each in value.items()} if is_object(value) else value
 
 
+def named_tools(text: str) -> set[str]:
+    """The names of tools in a text."""
+    return {name for name in _NAMES.findall(text) if _is_tool(name)}
+
+
 def _is_tool(name: str) -> bool:
     """Whether a text of that form is the name of a tool: an id or the name of a secret may look like one."""
     platform = name.partition("_")[0]
