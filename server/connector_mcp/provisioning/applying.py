@@ -254,12 +254,8 @@ class ApplyCall(AcrossCall):
                 remember(tx, action, self._stored, identity.account, identity)
 
             # Many are written side by side, and each waits for the others.
-            try:
-                with one_allowance():
-                    await self._services.database.write(work)
-            except ConnectorError as error:
-                step = PlanStep(action.number, "failed", outcome=error.as_dict())
-                self._has_stopped = self._has_stopped or self._stops_on_failure
+            with one_allowance():
+                await self._services.database.write(work)
         self._steps[action.number] = step
 
     def _note_id(self, action: Action) -> None:
