@@ -89,6 +89,13 @@ def test_only_transports_and_command_line_know_the_protocol(package: str) -> Non
             assert not any(name.split(".")[0] == package for name in imported(module)), module
 
 
+def test_the_parts_of_a_call_run_side_by_side_in_one_way() -> None:
+    """A task group would raise what fails in an exception group, which no call expects."""
+    inside = [path for folder in ("engine", "provisioning") for path in (PACKAGE / folder).rglob("*.py")]
+    groups = {path.name: path.read_text("utf-8").count("create_task_group(") for path in inside}
+    assert {name: count for name, count in groups.items() if count} == {"across.py": 1, "approval_webhook.py": 1}
+
+
 def test_every_module_can_be_read_in_one_sitting() -> None:
     long = {path.name: lines for path in modules() if (lines := len(path.read_text("utf-8").splitlines())) > 420}
     assert long == {}

@@ -1,4 +1,4 @@
-"""Three replicas as processes, with one PostgreSQL: any of them answers any request, and nothing runs twice."""
+"""Several replicas as processes, with one PostgreSQL: any of them answers any request, and nothing runs twice."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(url: str, folder: Path, policy: str, **settings: str) -> AsyncIterator[Replicas]:
+async def replicas(url: str, folder: Path, policy: str, count: int = 3, **settings: str) -> AsyncIterator[Replicas]:
     sandbox = Sandbox()
     upstream = Upstream(sandbox)
     async with AsyncExitStack() as stack:
@@ -114,7 +114,7 @@ async def replicas(url: str, folder: Path, policy: str, **settings: str) -> Asyn
         environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
         running = Replicas(stack, environ, upstream, Settings.load({"CONNECTOR_MCP_STATE": url}))
         # A port that is free again while a replica starts again must not be given to another process.
-        running.origins = [await running.start(free_port()) for _ in range(3)]
+        running.origins = [await running.start(free_port()) for _ in range(count)]
         yield running
 
 
@@ -127,8 +127,8 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(postgr
     yes = {"confirm": ElicitResult(action="accept", content={"confirm": "Product documents"})}
     clients = {"elicitation_callback": never}
     async with (
-        replicas(postgres.url, tmp_path, "destroy=ask") as running,
-        running.clients(**clients) as (one, other, _),
+        replicas(postgres.url, tmp_path, "destroy=ask", count=2) as running,
+        running.clients(**clients) as (one, other),
     ):
         asked = await one.session.call_tool(DELETE, S3, allow_input_required=True)
         assert isinstance(asked, InputRequiredResult)
@@ -147,7 +147,7 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(postgr
         assert answers[1] in ("confirmation_invalid", "not_found")
 
         # A session of an earlier client belongs to one replica; the other says so at once, so that it starts again.
-        here, there, _ = running.origins
+        here, there = running.origins
         begun = await post(here, message("initialize", **INITIALIZE))
         session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
         assert [(await post(origin, message("ping", 2), **session)).status_code for origin in (here, there)] == [

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.provisioning import applying
 from connector_mcp.provisioning.journal import Journal, account_key
@@ -40,6 +41,14 @@ async def change(bench: Bench, number: int, key: str, identifier: str, url: str,
         "fingerprint": found.fingerprint, "snapshot": found.preview.snapshot, "diff": found.preview.changes,
     }  # fmt: skip
     return Action(number=number, **made | others)
+
+
+def adoption(number: int) -> Action:
+    """Remember a web crawler that is there already."""
+    return Action(
+        number=number, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
+        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
+    )  # fmt: skip
 
 
 async def test_what_fails_keeps_only_what_needs_it_from_being_done(made: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -247,6 +256,32 @@ async def test_what_was_turned_away_is_sent_again_without_a_look(made: Bench):
     assert len(made.requests("POST")) == 2
 
 
+async def test_what_the_platform_shows_late_is_done_though_no_check_can_find_it(made: Bench):
+    made.sandbox.inject(Fault(method="GET", path_glob=f"{CREATED}/*", status=404, times=9))
+    answer = applied(await apply(made, await stored(made, source(1, "first"))))
+    assert (answer["status"], answer["done"][0]["works"]) == ("done", "unknown")
+
+
+async def test_an_action_that_the_database_cannot_keep_is_not_done_and_tried_again(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    crawler = Action(
+        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
+        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
+    )  # fmt: skip
+    plan = await stored(made, source(1, "first"), crawler)
+
+    def away(*_: Any) -> None:
+        raise StoreUnavailable("The database is away.", fix="Bring it back.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(applying, "remember", away)
+        answer = applied(await apply(made, plan))
+    assert (answer["status"], entries(answer["done"])) == ("incomplete", ["sources.first"])
+    assert [(row["entry"], row["code"]) for row in answer["not_done"]] == [("sources.crawler", "store_unavailable")]
+    assert applied(await apply(made, plan))["status"] == "done"
+
+
 async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_was_begun(
     bench: BenchMaker, database: SqliteDatabase, clock: Clock
 ):
@@ -263,11 +298,22 @@ async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_
     assert len(made.requests("POST")) == 2
 
 
+async def test_a_database_that_fails_while_actions_run_side_by_side_is_named(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise made.engine.database.failure("the disk is full")
+
+    plan = await stored(made, *(adoption(number) for number in (1, 2)))
+    with monkeypatch.context() as patched:
+        patched.setattr(applying, "remember", fail)
+        error = (await apply(made, plan)).content["error"]
+    assert (error["code"], "the disk is full" in error["message"]) == ("store_unavailable", True)
+    assert applied(await apply(made, plan))["status"] == "done"
+
+
 async def test_what_was_made_is_remembered_with_its_secrets_by_digest(made: Bench):
-    plan = await stored(made, source(1, "first"), Action(
-        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
-        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
-    ))  # fmt: skip
+    plan = await stored(made, source(1, "first"), adoption(2))
     answer = applied(await apply(made, plan))
     account = made.account("vectorize")
     known = await Journal(made.engine.database).remembered("ingestion", [account])

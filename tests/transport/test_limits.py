@@ -17,6 +17,7 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.auth.static_tokens import StaticToken
+from connector_mcp.transport.http import listener
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
 from connector_mcp.transport.http.limits import (
     SESSION_SECONDS,
@@ -252,7 +253,11 @@ async def test_a_head_that_grows_without_an_end_is_refused() -> None:
     ["Content-Length: 10\r\n\r\n", "Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"],
 )
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=1", "/nowhere"])
-async def test_a_client_that_does_not_send_the_body_in_time_is_cut(path: str, sent: str) -> None:
+async def test_a_client_that_does_not_send_the_body_in_time_is_cut(
+    monkeypatch: pytest.MonkeyPatch, path: str, sent: str
+) -> None:
+    # An answer that needs no body is given at once, and the connection is kept.
+    monkeypatch.setattr(listener, "KEPT", 0.05)
     engine = FakeEngine()
     async with serving(engine, limits=HttpLimits(patience=0.05)) as address, socket_to(address) as stream:
         await stream.send(head(address, start=f"POST {path} HTTP/1.1")[:-2] + sent.encode())

@@ -7,10 +7,11 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -59,6 +60,24 @@ _SCANNED = 2_000
 _AT_ONCE = 200
 
 
+async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run jobs concurrently. The first failure cancels the others and is raised."""
+    failed: list[ConnectorError] = []
+
+    async def run(job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except ConnectorError as error:
+            failed.append(error)
+            tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(run, job)
+    if failed:
+        raise failed[0]
+
+
 class AcrossCall(EngineCall):
     """A call that this server answers from reads of its own."""
 
@@ -88,9 +107,7 @@ class AcrossCall(EngineCall):
                 label = self._services.accounts.label(account) or account.platform.title
                 self.meta.warn(f"{NOT_LISTED}{label} ({error.code}). {error.message}")
 
-        async with anyio.create_task_group() as tasks:
-            for account in accounts:
-                tasks.start_soon(look, account)
+        await side_by_side(partial(look, account) for account in accounts)
         rows = [
             self._row(account, row) for account in accounts for row in found.get(account, ()) if _fits(operation, row)
         ]
@@ -214,9 +231,7 @@ class AcrossCall(EngineCall):
         async def send(index: int, read: Read) -> None:
             outcomes[index] = await self._read(account, read)
 
-        async with anyio.create_task_group() as tasks:
-            for index, read in enumerate(batch):
-                tasks.start_soon(send, index, read)
+        await side_by_side(partial(send, index, read) for index, read in enumerate(batch))
         return outcomes
 
     async def _read(self, account: Account, read: Read) -> Any:

@@ -76,7 +76,7 @@ class Tool:
         if paging and paging.cursor and paging.limit is None:
             # The platform decides how long its pages are.
             hidden.append("limit")
-        schema = portable_schema(self.operation, without=hidden)
+        schema = dict(portable_schema(self.operation, tuple(hidden)))
         _relax(schema, self.optional)
         if self.profiles is not None:
             _add_profile(schema, self.operation, self.profiles)
@@ -204,6 +204,7 @@ def _narrowed(schema: JsonObject, served: frozenset[str]) -> JsonObject:
     return narrowed
 
 
+@cache
 def _title(operation: type[Operation]) -> str:
     words = operation.tool_name().removeprefix(f"{operation.on.name}_" if operation.on else "").replace("_", " ")
     words = words.replace(" uri", " URI")

@@ -172,13 +172,13 @@ class _Uvicorn(uvicorn.Server):
         them to another server.
         """
         drain.has_begun = True
-        # Closing a listener resets what waits in its queue.
         waiting: list[socket.socket] = []
-        with suppress(BlockingIOError):
+        # Closing a listener resets what waits in its queue, so its copy is closed as soon as nothing waits.
+        with listener.dup() as last, suppress(BlockingIOError):
+            for server in self.servers if self.started else ():
+                server.close()
             while self.started:
-                waiting.append(listener.accept()[0])
-        for server in self.servers if self.started else ():
-            server.close()
+                waiting.append(last.accept()[0])
         for connection in waiting:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
