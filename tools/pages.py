@@ -19,12 +19,13 @@ from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.commands.tools import effect_words
 from connector_mcp.cli.output import exit_status_of, json_text
 from connector_mcp.composition.accounts import missing
-from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
+from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform, Variable
 from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.secrets.sources import VARIABLE as SECRET_VARIABLE
 
 
 def all_tools() -> tuple[Tool, ...]:
@@ -131,7 +132,7 @@ shows a secret.
 _FLAGS = f"""\
 The flags are those of `serve`. `tools`, `call`, `plan`, `apply`, `export`, `drift`, `console`, `doctor` and `config`
 take them too, except `--host` and `--port`.
-[Safety](safety.md#the-policy) describes policies. A variable that begins with `{SECRET_PREFIX}` is not a setting: it
+[Safety](safety.md#the-policy) describes policies. A variable that begins with `{SECRET_VARIABLE}` is not a setting: it
 holds the secret named by the rest of its name ([secrets](secrets.md)).
 """
 

@@ -9,6 +9,7 @@ import pytest
 
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.operations.connector_types import connector_types, example
+from connector_mcp.provisioning.manifest import all_kinds
 from connector_mcp.sandbox import seed
 from tests.engine.conftest import Bench
 from tests.provisioning.manifests import Applied, call, changes, export, plan
@@ -102,6 +103,19 @@ async def test_only_the_sections_that_are_asked_for_are_exported(made: Bench) ->
     result = await call(made, "export_connectors", sections=["app_conectors"])
     (issue,) = result.content["error"]["issues"]
     assert issue["candidates"] == ["app_connectors"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_a_section_that_the_platform_does_not_have_is_an_error_with_those_that_it_has(
+    made: Bench, platform: str
+) -> None:
+    own = [section for section, kind in all_kinds().items() if kind.platform == platform]
+    for section in all_kinds().keys() - {*own}:
+        result = await call(made, "export_connectors", platform=platform, sections=[section])
+        (issue,) = result.content["error"]["issues"]
+        assert (issue["path"], issue["wanted"]) == ("sections", f"one of {', '.join(own)}")
+        assert issue["got"].startswith(f"{section}, which ")
+    assert made.requests() == []
 
 
 async def test_an_export_names_its_secrets(made: Bench) -> None:

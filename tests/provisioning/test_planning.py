@@ -254,6 +254,16 @@ async def test_secrets_are_compared_by_what_was_last_written(bench: BenchMaker) 
     assert (await plan(made, wanted))["changes"] == 0
 
 
+async def test_only_an_entry_with_secrets_is_rotated(made: Bench) -> None:
+    sources = {"site": SITE, "gone": {**BUCKET, "name": "Gone", "state": "absent"}}
+    for docs, told in ({"docs": BUCKET}, "one of sources.docs"), ({}, "none: no entry has secrets"):
+        wanted = manifest(sources=sources | docs)
+        result = await call(made, "plan_connectors", manifest=wanted, rotate=[f"sources.{each}" for each in sources])
+        found = [(each["got"], each["wanted"]) for each in result.content["error"]["issues"]]
+        assert found == [(f"sources.{each}, which has no secrets to write", told) for each in sources]
+    assert made.requests() == []
+
+
 async def test_all_missing_secrets_are_listed_before_anything_is_done(made: Bench) -> None:
     new = {**BUCKET, "name": "New bucket"}
     found = await issues(made, manifest(sources={"docs": new, "site": {**OTHER, "name": "New"}}))

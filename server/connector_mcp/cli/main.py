@@ -6,13 +6,14 @@ SDK alone takes a quarter of a second.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, cast
 
 import click
 
 from connector_mcp import __version__
-from connector_mcp.cli.output import Failure, as_failure, show_failure
+from connector_mcp.cli.output import INTERRUPTED, Failure, as_failure, check_streams, end_process, show_failure
 from connector_mcp.errors import ConnectorError
 from connector_mcp.suggest import did_you_mean
 
@@ -36,6 +37,9 @@ COMMANDS = {
     "demo": "Show a session against the sandbox, start to end.",
 }
 """Name and line of the help. The command is in the module of that name, if not in `_MODULES`."""
+
+_READING = ("tools", "plan", "export", "drift", "doctor", "config", "demo")
+"""Commands that change nothing on real platforms."""
 
 _MODULES = {"call": "tools", "plan": "manifests", "export": "manifests", "drift": "manifests"}
 
@@ -68,12 +72,23 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (Failure, ConnectorError, BaseExceptionGroup) as error:
-            failure = as_failure(cast("BaseException", error))
+        except (Failure, ConnectorError, BaseExceptionGroup, click.Abort, KeyboardInterrupt) as error:
+            failure = as_failure(cast("BaseException", error)) or _as_interruption(error, ctx.invoked_subcommand)
             if failure is None:
                 raise
+            if failure.exit_status == INTERRUPTED and sys.stderr.isatty():
+                click.echo(err=True)  # Ends the line that shows ^C.
             show_failure(failure.message, failure.fix)
             raise click.exceptions.Exit(failure.exit_status) from error
+
+
+def _as_interruption(error: BaseException, command: str | None) -> Failure | None:
+    # Prompts turn an interrupt into an `Abort`, as they do with the end of the input.
+    cause = error.__context__ if isinstance(error, click.Abort) else error
+    if not isinstance(cause, KeyboardInterrupt):
+        return None
+    told = "Nothing was changed." if command in _READING else "Run the command again to go on."
+    return Failure(f"Interrupted. {told}", fix="", exit_status=INTERRUPTED)
 
 
 @click.group(
@@ -88,7 +103,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
-    cli(prog_name="connector-mcp")
+    check_streams()
+    try:
+        cli(prog_name="connector-mcp")
+    except Failure as failure:  # --help and --version are printed outside of all commands.
+        show_failure(failure.message, failure.fix)
+        end_process(failure.exit_status)
+    except SystemExit as ended:
+        end_process(int(ended.code or 0))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -18,6 +22,12 @@ from connector_mcp.text import CUT, is_visible, strip_hidden
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+_PIPE_CLOSED = 141
+"""The same for a reader that has gone."""
 
 _NARROWEST = 8
 """Columns below which a value is not cut further."""
@@ -33,9 +43,66 @@ class Failure(Exception):
         self.exit_status = exit_status
 
 
+class _Output(TextIOWrapper):
+    """Standard output. A failed write ends the command, without a word if the reader has gone."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.fail(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.fail(error)
+
+    def fail(self, error: OSError) -> None:
+        if error.errno == errno.EPIPE:
+            raise Failure("", fix="", exit_status=_PIPE_CLOSED) from error
+        raise Failure(f"The output cannot be written: {error.strerror}.", fix="") from error
+
+
+class _Messages(_Output):
+    """Standard error. A failed write does not keep the command from its work."""
+
+    are_lost = False
+
+    def fail(self, error: OSError) -> None:
+        self.are_lost |= error.errno != errno.EPIPE
+
+
+def check_streams() -> None:
+    """Handle failed writes to the standard streams of this process."""
+    for name, kind in ("stdout", _Output), ("stderr", _Messages):
+        old: Any = getattr(sys, name)
+        # It is None if the descriptor was closed at the start.
+        if old is not None:
+            new = kind(old.buffer, old.encoding, old.errors, None, old.line_buffering, old.write_through)
+            setattr(sys, name, new)
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process. Messages that could not be written make a success a failure."""
+    out = sys.stdout
+    if isinstance(out, _Output):
+        try:
+            out.flush()
+        except Failure:
+            # Python would try again, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    if status == INTERRUPTED:
+        # A thread may still wait for a line from the terminal, and Python would wait for that thread.
+        os._exit(status)
+    sys.exit(status or int(isinstance(sys.stderr, _Messages) and sys.stderr.are_lost))
+
+
 def show_failure(message: str, fix: str) -> None:
-    """Write `error:` and `fix:` to stderr. Further lines of the fix are indented."""
-    click.echo(f"error: {one_line(message)}", err=True)
+    """Write `error:` and `fix:` to stderr, or nothing without a message. Further lines of the fix are indented."""
+    if message:
+        click.echo(f"error: {one_line(message)}", err=True)
     if fix:
         click.echo("fix: " + "\n  ".join(map(one_line, fix.split("\n"))), err=True)
 

@@ -7,7 +7,7 @@ journal, and what may have been done is looked up before it is done again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -16,14 +16,14 @@ from typing import Any, Final
 import anyio
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.across import AcrossCall
+from connector_mcp.engine.across import AcrossCall, side_by_side
 from connector_mcp.engine.approval.gate import Passage, channel_of
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, NotFound, TargetChanged
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Read
@@ -36,7 +36,7 @@ from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import SharedReads, read_records
 from connector_mcp.provisioning.report import is_ended, report
 from connector_mcp.provisioning.steps import NEW, PlannedAction, PlannedCall, may_have_effect, remember, with_ids
-from connector_mcp.state.database import Transaction, Work, one_allowance
+from connector_mcp.state.database import Transaction, Value, Work, one_allowance
 
 SECONDS: Final = 50.0
 """How long a call takes at most. Hosts give up on longer calls."""
@@ -55,6 +55,10 @@ class ApplyCall(AcrossCall):
 
     _stored: StoredPlan
     _execution: Execution | None = None
+    _status: str | None = None
+    """How far the plan has come, once this call has worked on it."""
+    _goes_on = False
+    """Whether it continues what an earlier call began."""
 
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
         super().__init__(tool, caller, services)
@@ -100,7 +104,9 @@ class ApplyCall(AcrossCall):
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._journal.release(plan.id, self.id, done=self._is_done)
-        return self.success(report(self._stored.plan, self._steps, has_stopped=self._has_stopped))
+        answer = report(self._stored.plan, self._steps, has_stopped=self._has_stopped)
+        self._status = answer["status"]
+        return self.success(answer)
 
     # The decision ----------------------------------------------------------------------------------------------------
 
@@ -125,6 +131,7 @@ class ApplyCall(AcrossCall):
             self.decision = Decision(stored.decision or Decision.ALLOW)
             self.decided_by, self.channel = stored.decided_by, stored.channel
             await self._journal.take_lease(plan.id, self.id, self._lease)
+            self._goes_on = True
             # What the other call did last is known only now that it has ended.
             self._stored = await self._journal.load(plan.id, self.caller.principal)
             self._steps = dict(self._stored.steps)
@@ -165,7 +172,16 @@ class ApplyCall(AcrossCall):
         return begun
 
     def end_work(self) -> Work[None] | None:
-        return self._services.ledger.end(self._execution, self.outcome) if self._execution else None
+        """Also keep with the approval what became of the plan: a call that succeeds need not have done all of it."""
+        outcome = self._status if self.outcome == "ok" and self._status != "done" else self.outcome
+        if self._execution is not None:
+            return self._services.ledger.end(self._execution, outcome)
+        values: dict[str, Value] = {"digest": self.digest, "outcome": outcome}
+
+        def keep(tx: Transaction) -> None:
+            tx.execute("UPDATE approvals SET outcome = :outcome WHERE digest = :digest AND status = 'used'", values)
+
+        return keep if self._goes_on else None
 
     # The actions -----------------------------------------------------------------------------------------------------
 
@@ -180,9 +196,7 @@ class ApplyCall(AcrossCall):
         for action in plan.actions:
             self._same[action.fingerprint].append(action.number)
             self._note_id(action)
-        async with anyio.create_task_group() as tasks:
-            for action in plan.actions:
-                tasks.start_soon(self._run_action, action)
+        await side_by_side(partial(self._run_action, action) for action in plan.actions)
         await self._check_things()
 
     async def _run_action(self, action: Action) -> None:
@@ -318,15 +332,20 @@ class ApplyCall(AcrossCall):
             async with self._limiter:
                 if monotonic() >= self._begins_until:
                     return
-                verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                try:
+                    verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                except NotFound as error:
+                    # What was just made may be shown late.
+                    verdict = {"works": "unknown", "reason": f"It cannot be known: {error.message}"}
             noted.append(replace(step, verdict=verdict))
 
-        async with anyio.create_task_group() as tasks:
-            for action in self._stored.plan.steps:
-                step = self._steps.get(action.number)
-                is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
-                if step and is_due and last.get(action.entry) == action.number:
-                    tasks.start_soon(check, action, step)
+        due: list[Callable[[], Awaitable[None]]] = []
+        for action in self._stored.plan.steps:
+            step = self._steps.get(action.number)
+            is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
+            if step and is_due and last.get(action.entry) == action.number:
+                due.append(partial(check, action, step))
+        await side_by_side(due)
         if noted:
             self._steps |= {step.number: step for step in noted}
             await self._journal.note(self._stored.plan.id, self.id, noted)

@@ -12,7 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.across import AcrossCall
+from connector_mcp.engine.across import AcrossCall, side_by_side
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.checks.issues import likely_values
 from connector_mcp.engine.engine_call import CallServices, EngineCall
@@ -25,6 +25,7 @@ from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnect
 from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.actions import Draft, Drafts, number_actions
 from connector_mcp.provisioning.applying import ApplyCall
+from connector_mcp.provisioning.differences import references_in
 from connector_mcp.provisioning.exporting import Exporter
 from connector_mcp.provisioning.journal import Identity, Journal, account_key, secret_digest
 from connector_mcp.provisioning.manifest import (
@@ -45,7 +46,6 @@ from connector_mcp.provisioning.planning import (
     compare_secrets,
     in_manifest,
     refuse,
-    side_by_side,
 )
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads, read_records
 from connector_mcp.state.keys import secret_key
@@ -113,10 +113,15 @@ class PlanCall(ProvisioningCall):
         """
         manifest, issues = parse_manifest(data)
         self.arguments = {"manifest": manifest.name, "entries": len(manifest.entries), "prune": prune}
+        with_secrets = [address for address, entry in manifest.entries.items()
+                        if references_in(entry.values) and not entry.is_absent]  # fmt: skip
         for index, each in enumerate(rotate):
             if each not in manifest.entries:
                 wanted = next(iter(likely_values(manifest.entries, each)), "section.key of an entry")
                 issues.append(Issue(f"rotate[{index}]", "an entry that is not there", wanted))
+            elif each not in with_secrets:
+                wanted = f"one of {', '.join(with_secrets[:_SHOWN])}" if with_secrets else "none: no entry has secrets"
+                issues.append(Issue(f"rotate[{index}]", f"{each}, which has no secrets to write", wanted))
         accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
         fatal, doubtful = await self._inspect(manifest, accounts)
         if issues or unplaced or fatal:

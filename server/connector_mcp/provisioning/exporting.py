@@ -15,6 +15,7 @@ from itertools import chain, count
 from typing import Any
 
 from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.across import side_by_side
 from connector_mcp.engine.checks.issues import likely_names, value_at
 from connector_mcp.engine.redaction.redactor import by_name, names_a_secret, redact_config, replaced
 from connector_mcp.errors import InvalidArguments, Issue
@@ -22,7 +23,7 @@ from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.provisioning.manifest import ID, all_kinds, escaped, is_secret_place, plain_path, text_places
-from connector_mcp.provisioning.planning import ReadRecords, read_whole, side_by_side
+from connector_mcp.provisioning.planning import ReadRecords, read_whole
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME
 
 _LONGEST_KEY = 48
@@ -47,13 +48,19 @@ class Exporter:
         """Make the manifest and the list of its secrets. `labels` has the profiles that have to be named.
 
         Raises:
-            InvalidArguments: There is no such section.
+            InvalidArguments: No platform of these accounts has such a section.
             ConnectorError: A platform could not be read.
         """
+        platforms = {account.platform.name: account.platform for account in accounts}
+        known = [section for section, kind in all_kinds().items() if kind.platform in platforms]
         for section in sections or ():
-            if section not in all_kinds():
-                near = likely_names(section, all_kinds())
-                issue = Issue("sections", "an unknown section", f"one of {', '.join(all_kinds())}", candidates=near)
+            if section not in known:
+                got = "an unknown section"
+                if section in all_kinds():
+                    titles = " and ".join(platform.title for platform in platforms.values())
+                    got = f"{section}, which {titles} {'does' if len(platforms) == 1 else 'do'} not have"
+                near = likely_names(section, known)
+                issue = Issue("sections", got, f"one of {', '.join(known)}", candidates=near)
                 raise InvalidArguments("export_connectors", [issue])
         single = Counter(account.platform.name for account in accounts)
         profiles = {each.platform.name: labels[each] for each in labels if single[each.platform.name] == 1}

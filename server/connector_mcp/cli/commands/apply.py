@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +22,18 @@ from connector_mcp.cli.commands.manifests import (
     with_profile,
 )
 from connector_mcp.cli.options import with_overrides
-from connector_mcp.cli.output import exit_status_of, json_text, one_line
+from connector_mcp.cli.output import INTERRUPTED, Failure, exit_status_of, json_text, one_line
 from connector_mcp.cli.terminal import CliCaller, is_terminal
 from connector_mcp.composition.engine import open_engine
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.wording import SAME_CALL
 from connector_mcp.errors import ApprovalRequired, Internal
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
 from connector_mcp.program import runnable
+from connector_mcp.provisioning.journal import Journal
+from connector_mcp.provisioning.report import report
 from connector_mcp.transport.process import logging_to_stderr
 
 _PLAN_ID: Final = re.compile(r"pl-[a-z0-9]+")
@@ -68,17 +72,23 @@ def apply(
         plan_id = planned["data"]["plan_id"]
         if not as_json:
             show_plan(planned, as_json, overrides)
-    content = anyio.run(_apply, settings, {"plan_id": plan_id, "on_failure": on_failure})
+    command = apply_command(plan_id, overrides)
+    try:
+        content = anyio.run(_apply, settings, {"plan_id": plan_id, "on_failure": on_failure})
+    except KeyboardInterrupt:
+        counts = anyio.run(_counts, settings, plan_id)
+        told = f"Interrupted. {_in_words(counts)} {runnable(f'`{command}`')} goes on."
+        raise Failure(told, fix="", exit_status=INTERRUPTED) from None
     error = members(content.get("error"))
     if error.get("code") == ApprovalRequired.code:
         # With a file, the same command would make another plan, which is approved by itself.
-        error["fix"] = str(error["fix"]).replace(SAME_CALL, runnable(f"run `{apply_command(plan_id, overrides)}`"))
+        error["fix"] = str(error["fix"]).replace(SAME_CALL, runnable(f"run `{command}`"))
     checked(content)
     data: JsonObject = content["data"]
     if as_json:
         click.echo(json_text(content))
     else:
-        again, command = f"call apply_plan again with plan_id {plan_id}", apply_command(plan_id, overrides)
+        again = f"call apply_plan again with plan_id {plan_id}"
         _show(data | {"next": str(data.get("next", "")).replace(again, runnable(f"run `{command}`"))})
     sys.exit(_status(data))
 
@@ -93,6 +103,17 @@ async def _apply(settings: Settings, arguments: JsonObject) -> JsonObject:
                 if members(content.get("data")).get("status") != "in_progress":
                     caller.finish()
                     return content
+
+
+async def _counts(settings: Settings, plan_id: str) -> JsonObject:
+    """Return how many actions of a plan are done, not done and not known, from the journal."""
+    async with aclosing(open_database(settings)) as database:
+        stored = await Journal(database).load(plan_id)
+        return report(stored.plan, stored.steps, has_stopped=False)["counts"]
+
+
+def _in_words(counts: JsonObject) -> str:
+    return f"{counts['done']} done, {counts['not_done']} not done, {counts['unknown']} not known."
 
 
 class _ProgressCaller(CliCaller):
@@ -126,8 +147,7 @@ def _show(data: JsonObject) -> None:
         works = f", works: {row['works']}" if "works" in row else ""
         reason = f" ({row['reason']})" if row.get("works") not in (None, "yes") else ""
         click.echo(one_line(f"done: {row['verb']} {row['entry']} ({row.get('id', 'no id')}){works}{reason}"))
-    counts = data["counts"]
-    click.echo(f"{counts['done']} done, {counts['not_done']} not done, {counts['unknown']} not known.")
+    click.echo(_in_words(data["counts"]))
     if data["next"]:
         click.echo(one_line(data["next"]))
 

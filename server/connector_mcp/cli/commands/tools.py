@@ -16,7 +16,7 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.output import Failure, exit_status_of, json_text, show_failure, table
+from connector_mcp.cli.output import INTERRUPTED, Failure, exit_status_of, json_text, show_failure, table
 from connector_mcp.cli.terminal import CliCaller, is_terminal
 from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.engine import open_engine, server_policy
@@ -152,7 +152,11 @@ def call(
     """
     settings = load_settings(**overrides)
     require_platforms(settings, os.environ)
-    result, effect = anyio.run(_call, settings, tool, (*given, *pairs), text, profile)
+    try:
+        result, effect = anyio.run(_call, settings, tool, (*given, *pairs), text, profile)
+    except KeyboardInterrupt:
+        told = "Interrupted. Before you repeat a call that changes something, look whether it did: "
+        raise Failure(f"{told}{runnable('`connector-mcp audit show`')}.", fix="", exit_status=INTERRUPTED) from None
     click.echo(json_text(result.content))
     error: JsonObject = result.content["error"] if result.is_error else {}
     if settings.sandbox and settings.sandbox_data is None and error.get("code", effect) not in _REMEMBERED:
