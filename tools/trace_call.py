@@ -34,7 +34,7 @@ MAX_FILES = 50
 MAX_FUNCTIONS = 400
 _NAME = "Product documents"
 _TARGET = {"source_connector_id": VECTORIZE_S3}
-_TIMEOUT = 60
+_TIMEOUT = 300
 
 
 @dataclass(frozen=True)

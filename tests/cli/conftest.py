@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from connector_mcp.cli.main import cli
 
 OURS = ("CONNECTOR_MCP_", "VECTORIZE_", "LOGTO_", "VERSORI_", "CONDUCTORONE_")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which a process that hangs is ended, so that its test fails."""
 COMMAND = (sys.executable, "-m", "connector_mcp")
 

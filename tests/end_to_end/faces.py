@@ -65,7 +65,7 @@ def s3_connectors(name: str) -> dict[str, Any]:
 async def post(origin: str, sent: Mapping[str, Any], **headers: str) -> httpx.Response:
     """Post one message on a connection of its own."""
     accept = {"accept": "application/json, text/event-stream"}
-    async with httpx.AsyncClient(timeout=60, verify=NO_TLS) as http:
+    async with httpx.AsyncClient(timeout=180, verify=NO_TLS) as http:
         return await http.post(f"{origin}/mcp", json=sent, headers=accept | headers)
 
 
@@ -93,7 +93,7 @@ async def http_process(environ: Mapping[str, str], *arguments: str) -> AsyncIter
     environ = {"PYTHONWARNINGS": "error", **environ}
     async with await anyio.open_process(command, stdin=subprocess.DEVNULL, env=environ) as process:
         try:
-            with anyio.fail_after(60):
+            with anyio.fail_after(300):
                 origin = await address(process)
             yield process, origin
         finally:

@@ -204,7 +204,7 @@ async def test_while_the_database_is_away_reads_go_on_and_afterwards_everything_
             assert running.upstream.writes == []
             server.start()
             await decide(running.settings, parked.structured_content["error"]["approval"]["id"])
-            with anyio.fail_after(60):
+            with anyio.fail_after(300):
                 while (outcome := code(await clients[1].call_tool(DELETE, S3))) == "store_unavailable":
                     pass
             assert outcome == "ok"
@@ -282,7 +282,7 @@ async def test_a_deletion_of_a_killed_replica_is_not_made_again(postgres: Postgr
 
         async with anyio.create_task_group() as group:
             group.start_soon(lost)
-            with anyio.fail_after(60):
+            with anyio.fail_after(300):
                 await running.upstream.reached.wait()
                 running.processes[0].kill()
                 await running.processes[0].wait()

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 APPROVALS, RECORDS, BEFORE = 100_000, 500_000, 1_000
 TRIES = 9
-NOISE = 0.25
+NOISE = 0.6
 """Seconds by which a busy machine may disturb all tries. What reads all records takes longer than that."""
 NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {})"
 FILL = (

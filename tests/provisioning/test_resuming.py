@@ -7,7 +7,6 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.provisioning import applying
 from connector_mcp.provisioning.journal import Journal, account_key
@@ -260,26 +259,6 @@ async def test_what_the_platform_shows_late_is_done_though_no_check_can_find_it(
     made.sandbox.inject(Fault(method="GET", path_glob=f"{CREATED}/*", status=404, times=9))
     answer = applied(await apply(made, await stored(made, source(1, "first"))))
     assert (answer["status"], answer["done"][0]["works"]) == ("done", "unknown")
-
-
-async def test_an_action_that_the_database_cannot_keep_is_not_done_and_tried_again(
-    made: Bench, monkeypatch: pytest.MonkeyPatch
-):
-    crawler = Action(
-        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
-        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
-    )  # fmt: skip
-    plan = await stored(made, source(1, "first"), crawler)
-
-    def away(*_: Any) -> None:
-        raise StoreUnavailable("The database is away.", fix="Bring it back.")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(applying, "remember", away)
-        answer = applied(await apply(made, plan))
-    assert (answer["status"], entries(answer["done"])) == ("incomplete", ["sources.first"])
-    assert [(row["entry"], row["code"]) for row in answer["not_done"]] == [("sources.crawler", "store_unavailable")]
-    assert applied(await apply(made, plan))["status"] == "done"
 
 
 async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_was_begun(
