@@ -135,14 +135,15 @@ class Session:
         return written.replace(origin, "http://127.0.0.1:8765")
 
     def _in_a_terminal(self, arguments: list[str], prompt: str, answer: str) -> str:
-        written = ""
+        # A part may end within a character.
+        written = b""
         with terminal(self.environment, *arguments, cwd=self.folder) as (process, master):
             for chunk in chunks(master):
-                if prompt in (written := written + chunk.decode()) and answer:
+                if prompt.encode() in (written := written + chunk) and answer:
                     os.write(master, f"{answer}\n".encode())
                     answer = ""
             process.wait(timeout=PATIENCE)
-        return _COLOR.sub("", written).replace("\r\n", "\n")
+        return _COLOR.sub("", written.decode()).replace("\r\n", "\n")
 
 
 def _first_without_value(words: list[str]) -> int:

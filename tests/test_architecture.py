@@ -89,6 +89,13 @@ def test_only_transports_and_command_line_know_the_protocol(package: str) -> Non
             assert not any(name.split(".")[0] == package for name in imported(module)), module
 
 
+def test_the_parts_of_a_call_run_side_by_side_in_one_way() -> None:
+    """A task group would raise what fails in an exception group, which no call expects."""
+    inside = [path for folder in ("engine", "provisioning") for path in (PACKAGE / folder).rglob("*.py")]
+    groups = {path.name: path.read_text("utf-8").count("create_task_group(") for path in inside}
+    assert {name: count for name, count in groups.items() if count} == {"across.py": 1, "approval_webhook.py": 1}
+
+
 def test_every_module_can_be_read_in_one_sitting() -> None:
     long = {path.name: lines for path in modules() if (lines := len(path.read_text("utf-8").splitlines())) > 420}
     assert long == {}
@@ -112,3 +119,15 @@ def test_a_class_name_occurs_once_outside_of_the_platforms_folders() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_a_long_text_has_one_name() -> None:
+    # The sandbox repeats some on purpose: it is written from the platforms' documents alone.
+    values = Counter(
+        node.value.value
+        for path in modules()
+        if path.relative_to(PACKAGE).parts[0] != "sandbox"
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant)
+    )
+    assert [value for value, times in values.items() if times > 1 and isinstance(value, str) and len(value) > 20] == []

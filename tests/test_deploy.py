@@ -358,7 +358,7 @@ async def owner_of(session: dict[str, str], running: Deployment) -> int:
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_as_one(tmp_path: Path) -> None:
-    with deployment(tmp_path) as running, anyio.fail_after(120):
+    with deployment(tmp_path) as running, anyio.fail_after(600):
         async with running.client() as client, httpx.AsyncClient() as stranger:
             assert [running.is_healthy(port) for port in running.ports] == [True, True]
             for port in running.ports:

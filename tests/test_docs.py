@@ -225,6 +225,14 @@ def test_every_setting_is_documented_in_words() -> None:
     assert set(BY_NAME["docs/configuration.md"].inline_code()) >= SETTINGS | VARIABLES
 
 
+def test_every_default_that_is_documented_is_the_default() -> None:
+    rows = re.findall(
+        rf"^\| `({PREFIX}\w+)` \|[^|]*\|[^|]*\| `([^`]+)` \|", BY_NAME["docs/configuration.md"].text, re.M
+    )
+    assert len(rows) > 20
+    assert Settings.load(dict(rows)).model_dump() == Settings.load({}).model_dump()
+
+
 def test_every_tool_is_documented() -> None:
     assert set(catalog()) <= set(BY_NAME["docs/tools.md"].inline_code())
 

@@ -19,12 +19,13 @@ from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.commands.tools import effect_words
 from connector_mcp.cli.output import exit_status_of, json_text
 from connector_mcp.composition.accounts import missing
-from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
+from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform, Variable
 from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.secrets.sources import VARIABLE as SECRET_VARIABLE
 
 
 def all_tools() -> tuple[Tool, ...]:
@@ -129,8 +130,9 @@ shows a secret.
 """
 
 _FLAGS = f"""\
-The flags are those of `serve`. `tools`, `call`, `doctor` and `config` take them too, except `--host` and `--port`.
-[Safety](safety.md#the-policy) describes policies. A variable that begins with `{SECRET_PREFIX}` is not a setting: it
+The flags are those of `serve`. `tools`, `call`, `plan`, `apply`, `export`, `drift`, `console`, `doctor` and `config`
+take them too, except `--host` and `--port`.
+[Safety](safety.md#the-policy) describes policies. A variable that begins with `{SECRET_VARIABLE}` is not a setting: it
 holds the secret named by the rest of its name ([secrets](secrets.md)).
 """
 
@@ -209,7 +211,7 @@ def _bounds(info: FieldInfo) -> str:
     least = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in info.metadata if isinstance(bound, Le)), None)
     if least is None:
-        return "above 0"
+        return "above 0" if most is None else f"above 0, up to {most}"
     return f"from {least}" if most is None else f"from {least} to {most}"
 
 
@@ -223,7 +225,7 @@ def _default(info: FieldInfo) -> str:
         return code(str(value).lower())
     if isinstance(value, tuple):
         return code(",".join(map(str, cast("tuple[object, ...]", value))))
-    return code(int(value) if isinstance(value, float) else value)
+    return code(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _variables_table(platform: Platform) -> str:

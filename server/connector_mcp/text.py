@@ -8,6 +8,7 @@ are removed. Those that words and emoji are spelled with stay.
 from __future__ import annotations
 
 import re
+import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,6 +20,9 @@ DETAIL_ITEMS: Final = 20
 DETAIL_DEPTH: Final = 4
 CUT: Final = "…"
 """The end of a text that was cut."""
+
+LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
+"""What ids and codes that people read and type are made of: no letter looks like another one."""
 
 PICTURE: Final = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml)(?:;[\w=-]+)*,[!-~]{1,65536}")
 """A whole picture in a URL. A page may show it by `img`, where no script of it runs."""
@@ -122,6 +126,11 @@ def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
             return [clean_value(item, depth - 1) for item in items]
         case _:
             return value
+
+
+def random_letters(count: int) -> str:
+    """Return an unpredictable text of so many `LETTERS`."""
+    return "".join(secrets.choice(LETTERS) for _ in range(count))
 
 
 def is_visible(character: str) -> bool:

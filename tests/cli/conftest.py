@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from connector_mcp.cli.main import cli
 
 OURS = ("CONNECTOR_MCP_", "VECTORIZE_", "LOGTO_", "VERSORI_", "CONDUCTORONE_")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which a process that hangs is ended, so that its test fails."""
 COMMAND = (sys.executable, "-m", "connector_mcp")
 
@@ -99,11 +99,12 @@ def terminal(
 
 def read_until(master: int, end: str) -> str:
     """What is written to a terminal until it contains this text."""
-    written = ""
-    while end not in written:
+    # A part may end within a character.
+    written = b""
+    while end.encode() not in written:
         assert select.select([master], [], [], PATIENCE)[0]
-        written += os.read(master, 65_536).decode()
-    return written
+        written += os.read(master, 65_536)
+    return written.decode(errors="ignore")
 
 
 def chunks(descriptor: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.composition.accounts import make_accounts
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_secrets
+from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.sandbox import seed
@@ -161,6 +162,33 @@ async def test_no_call_may_use_the_credential_of_a_profile(environment: Any, fil
     assert issue["path"] == "connectors[0].config.secret-key"
     assert issue["wanted"] == "another secret: this one is a credential of the server itself"
     assert [row["reference"] for row in listed.content["data"]] == ["secret://S3_KEY"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("bound", "shown"),
+    [
+        (None, {"ANY": None, "LOGTO": None, "OURS": ["production", "staging"], "S3_KEY": None, "STAGING": ["staging"]}),
+        ({"production"}, {"S3_KEY": None}),
+        ({"staging"}, {"ANY": None, "OURS": ["staging"], "S3_KEY": None, "STAGING": ["staging"]}),
+        ({"elsewhere"}, {}),
+    ],
+)
+async def test_a_bound_caller_is_shown_only_the_secrets_of_its_profiles(
+    environment: Any, file: Callable[..., str], tmp_path: Path, bound: set[str] | None, shown: dict[str, Any]
+) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text(
+        '[OURS]\nprofiles = ["production", "staging"]\n[STAGING]\nprofiles = ["staging"]\n'
+        '[LOGTO]\nplatforms = ["logto"]\n'
+    )
+    environ = {**environment, **SECRETS}
+    environ |= {f"CONNECTOR_MCP_SECRET_{name}": f"value-of-{name}" for name in ("ANY", "LOGTO", "OURS", "STAGING")}
+    settings = load_settings(config=Path(file()), sandbox=True, platforms="vectorize", secrets_limits=limits)
+    caller = Caller("agent", "http", profiles=None if bound is None else frozenset(bound))
+    async with open_engine(settings, environ, "http") as engine:
+        rows = (await engine.call("list_secrets", {}, caller)).content["data"]
+    assert {row["reference"].removeprefix("secret://"): row.get("profiles") for row in rows} == shown
 
 
 def test_check_says_that_there_is_no_problem(run: Run, file: Callable[..., str]) -> None:

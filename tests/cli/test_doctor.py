@@ -26,7 +26,7 @@ from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.upstream.client import UpstreamClient
 from tests.end_to_end.faces import served as serving
 
-from .conftest import COMMAND, OURS
+from .conftest import COMMAND, OURS, PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def served() -> Iterator[dict[str, str]]:
         lines = os.read(descriptor, 65_536).decode().splitlines()
         yield dict(shlex.split(line)[1].split("=", 1) for line in lines)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 def test_a_real_configuration_is_fine_when_every_platform_answers(run, served):

@@ -307,7 +307,7 @@ def test_an_empty_file_is_filled(run: Run, home: Path, content: str) -> None:
     assert list(read(path)["mcpServers"]) == ["connectors"]
 
 
-@pytest.mark.parametrize("content", ["mcp_servers = {}\n", "[mcp_servers]\n", "[mcp_servers.a]\n[tui]\n"])
+@pytest.mark.parametrize("content", ["", "mcp_servers = {}\n", "[mcp_servers]\n", "[mcp_servers.a]\n[tui]\n"])
 def test_each_way_to_write_tables_in_the_file_of_codex_is_kept(run: Run, home: Path, content: str) -> None:
     path = home / ".codex/config.toml"
     path.parent.mkdir()
@@ -315,6 +315,8 @@ def test_each_way_to_write_tables_in_the_file_of_codex_is_kept(run: Run, home: P
     for _ in range(2):
         assert run("install", "codex", "--env", "LOGTO_APP_ID").exit_code == 0
         assert read(path)["mcp_servers"]["connectors"]["env_vars"] == ["LOGTO_APP_ID"]
+    assert run("install", "codex", "--remove").exit_code == 0
+    assert {"mcp_servers": {}} | read(path) == {"mcp_servers": {}} | tomllib.loads(content)
 
 
 def test_a_link_stays_a_link(run: Run, home: Path) -> None:

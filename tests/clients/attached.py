@@ -15,7 +15,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tests.clients.node import HERE, node
 
-SECONDS = 60.0
+SECONDS = 180.0
 LONGEST_LINE = 1_000_000
 Transport = Literal["stdio", "http", "sse"]
 Era = Literal["legacy", "2026-07-28"]

@@ -82,7 +82,7 @@ async def issuer() -> AsyncGenerator[Issuer]:
         assert process.stdin is not None
         assert process.stdout is not None
         lines = BufferedByteReceiveStream(process.stdout)
-        with anyio.fail_after(60):
+        with anyio.fail_after(300):
             url = (await lines.receive_until(b"\n", 100)).decode()
             yield Issuer(url, process, lines, Clock())
         await process.stdin.aclose()

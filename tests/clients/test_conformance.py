@@ -19,7 +19,7 @@ from tests.clients.attached import Server
 from tests.clients.node import MODULES, node
 
 SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
-SECONDS = 240.0
+SECONDS = 600.0
 REVISIONS = ("2025-11-25", "2026-07-28")
 
 IN_BOTH = {f"{kind}-list" for kind in ("tools", "resources", "prompts")}

@@ -21,6 +21,7 @@ from tests.clients.node import MODULES
 from tests.documents import ROOT
 from tests.end_to_end.faces import SERVE
 from tests.end_to_end.faces import address as address_of
+from tests.nginx import free_port
 
 ARTEFACTS = ROOT / ".artefacts"
 CHROMIUM = shutil.which("chromium")
@@ -34,15 +35,15 @@ NO_AXE = NO_CHROMIUM or (not AXE.exists() and os.environ.get("CI") != "true")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 800}
 # Machines that run all tests at once are slow.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 ALICE, BOB = "operator-token-of-alice", "operator-token-of-bob"
 
 
 @asynccontextmanager
-async def serving(environment: Mapping[str, str], port: int = 0) -> AsyncGenerator[tuple[str, Process]]:
-    """`connector-mcp serve --http --sandbox`: its address, and the process."""
-    command = [*SERVE, "--http", "--sandbox", "--port", str(port)]
+async def serving(environment: Mapping[str, str], port: int | None = None) -> AsyncGenerator[tuple[str, Process]]:
+    """`connector-mcp serve --http --sandbox`: its address, and the process. On a port that it can come back to."""
+    command = [*SERVE, "--http", "--sandbox", "--port", str(port or free_port())]
     async with await anyio.open_process(command, env=environment) as process:
         try:
             yield await address_of(process), process
@@ -98,6 +99,7 @@ class Agent:
 async def page_in(browser: Browser, trouble: list[str], **options: Any) -> AsyncGenerator[Page]:
     """A page of a browser profile of its own; whatever its policy forbids or its script fails at is kept as trouble."""
     context: BrowserContext = await browser.new_context(**options)
+    context.set_default_timeout(60_000)
     page = await context.new_page()
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)

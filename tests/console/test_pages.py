@@ -174,7 +174,7 @@ async def test_a_new_stream_does_not_stay_with_an_older_reading(house: House, mo
     monkeypatch.setattr(events, "READ_SECONDS", 0.05)
     streams = streams_of(house)
     for wanted in ("data: 0\n", "data: 1\n"):
-        with Stream(streams) as stream, anyio.fail_after(10):
+        with Stream(streams) as stream, anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stream.run)
                 while wanted not in await stream.event():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -42,6 +43,10 @@ META = {
 """What a client of the 2026-07-28 revision sends with each request."""
 
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that need none: to load the certificates of authorities takes longer than a request."""
+
+
 def message(method: str, number: int = 1, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
 
@@ -60,7 +65,7 @@ def s3_connectors(name: str) -> dict[str, Any]:
 async def post(origin: str, sent: Mapping[str, Any], **headers: str) -> httpx.Response:
     """Post one message on a connection of its own."""
     accept = {"accept": "application/json, text/event-stream"}
-    async with httpx.AsyncClient(timeout=60) as http:
+    async with httpx.AsyncClient(timeout=180, verify=NO_TLS) as http:
         return await http.post(f"{origin}/mcp", json=sent, headers=accept | headers)
 
 
@@ -88,7 +93,7 @@ async def http_process(environ: Mapping[str, str], *arguments: str) -> AsyncIter
     environ = {"PYTHONWARNINGS": "error", **environ}
     async with await anyio.open_process(command, stdin=subprocess.DEVNULL, env=environ) as process:
         try:
-            with anyio.fail_after(60):
+            with anyio.fail_after(300):
                 origin = await address(process)
             yield process, origin
         finally:
@@ -131,6 +136,8 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     # Otherwise the body of each answer waits 40 ms for the acknowledgement of its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     options = {"log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": 1, **options}
+    # A request on an idle connection must not meet its end.
+    options["timeout_keep_alive"] = 3600
     config = uvicorn.Config(app, **options)
     server = uvicorn.Server(config)
     with listener:

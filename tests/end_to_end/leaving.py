@@ -39,7 +39,8 @@ class Watching:
 
     def spans(self) -> list[str]:
         """Name, attributes, events and status of every span."""
-        return [span.to_json() for span in self.exporter.get_finished_spans()]
+        # Without an indent Python's fast encoder is used.
+        return [span.to_json(indent=None) for span in self.exporter.get_finished_spans()]
 
 
 def operators_file(folder: Path) -> Path:

@@ -48,7 +48,7 @@ async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: in
     async with recording_server() as recorder:
         recorder.silent = True
         process = await begin(recorder, tmp_path, CALL)
-        with anyio.fail_after(60):
+        with anyio.fail_after(300):
             await recorder.reached.wait()
             process.send_signal(ending)
             assert await process.wait() == status
@@ -65,7 +65,7 @@ async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginnin
     async with recording_server() as recorder:
         recorder.silent = True
         process = await begin(recorder, tmp_path, change)
-        with anyio.fail_after(60):
+        with anyio.fail_after(300):
             await recorder.reached.wait()
             process.kill()
             assert await process.wait() == -signal.SIGKILL

@@ -16,7 +16,9 @@ from mcp_types import ElicitResult
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.http_access import announce_pages, make_access, make_console_pages, make_secret_pages
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine import engine as engine_module
 from connector_mcp.engine.engine import Engine
+from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.sandbox import seed
 from tests.end_to_end.faces import attached, serving
 from tests.end_to_end.leaving import operators_file
@@ -105,12 +107,17 @@ async def test_the_text_of_an_answer_that_asks_for_a_secret_has_the_link_without
     assert link in answer.content[0].text
 
 
-async def test_a_secret_that_is_not_entered_in_time_is_asked_for_by_link(tmp_path: Path) -> None:
+async def test_a_secret_that_is_not_entered_in_time_is_asked_for_by_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client has longer to answer.
+    monkeypatch.setattr(engine_module, "SecretPrompt", lambda requests, hold, _: SecretPrompt(requests, hold, 0.01))
+
     async def open_only(*_: Any) -> ElicitResult:
         return ElicitResult(action="accept")
 
     async with (
-        server(tmp_path, ask_timeout=0.2) as (_, origin),
+        server(tmp_path) as (_, origin),
         Client(f"{origin}/mcp", mode="legacy", elicitation_callback=open_only) as client,
     ):
         answer = await client.call_tool("logto_create_connector", SECRET)

@@ -351,8 +351,9 @@ async def test_a_caller_that_is_bound_to_no_profile_there_is_reaches_no_platform
     here = two()
     stranger = FakeCaller(profiles=frozenset({"elsewhere"}))
     assert all(tool.operation.on is None for tool in here.engine.tools(stranger))
-    for name in (LIST, DELETE, CREATE):
-        refused = await here.engine.call(name, {}, stranger)
+    check = {"platform": "vectorize", "id": seed.VECTORIZE_S3}
+    across = ("find_connectors", {}), ("find_connectors", {"platform": "vectorize"}), ("check_connector", check)
+    for name, arguments in ((LIST, {}), (DELETE, {}), (CREATE, {}), *across):
+        refused = await here.engine.call(name, arguments, stranger)
         assert refused.content["error"]["code"] == "blocked"
-    assert (await here.engine.call("find_connectors", {}, stranger)).is_error
     assert here.sent("production") == here.sent("staging") == []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from connector_mcp.engine import across
 from connector_mcp.engine.sender import Sender
-from connector_mcp.operations.catalog import PLATFORMS, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, in_toolsets, platform_folder, toolsets
+from connector_mcp.operations.overview import Reads, Verdict
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
@@ -27,6 +31,11 @@ CALLERS = pytest.mark.parametrize("kind", [FakeCaller, AsksByReturning])
 
 async def run(made: Bench, tool: str, caller: FakeCaller | None = None, **arguments: Any) -> Any:
     return (await made.engine.call(tool, arguments, caller or FakeCaller())).content
+
+
+def judge_at_once(verdict: Verdict, *_: str) -> Reads[Verdict]:
+    yield []
+    return verdict
 
 
 def platforms_of(content: Any) -> set[str]:
@@ -162,6 +171,79 @@ async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
     where = " there, or within is wrong" if place else ""
     assert error["fix"].startswith(f"No {kind or next(iter(checks))} has this id{where}. ")
     assert error["fix"].endswith(f"one of {', '.join(checks)}.")
+
+
+SYNC: dict[str, Any] = {"app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA}
+FAILED = {"status": "SYNC_STATUS_ERROR", "lastError": "no"}
+
+
+@pytest.mark.parametrize(
+    ("status", "works", "is_awaited"),
+    [
+        (None, "no", True),
+        (FAILED | {"completedAt": "2026-01-01T00:00:00Z"}, "no", True),
+        (FAILED | {"completedAt": "9999-01-01T00:00:00Z"}, "no", False),
+        ({"status": "SYNC_STATUS_DONE", "completedAt": "2020-01-01T00:00:00Z"}, "unknown", True),
+        ({"status": "SYNC_STATUS_RUNNING", "startedAt": "9999-01-01T00:00:00Z"}, "unknown", False),
+    ],
+)
+async def test_a_check_knows_of_a_sync_that_the_platform_may_not_show_yet(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, status: Any, works: str, is_awaited: bool
+) -> None:
+    shown = {"id": seed.CONDUCTORONE_OKTA, "config": {"a": 1}, "configUpdatedAt": "2025-12-31T00:00:00Z"}
+    view: dict[str, Any] = {"connectorView": {"connector": {**shown, "catalogId": "other", "status": status}}}
+    at = f"*/connectors/{seed.CONDUCTORONE_OKTA}"
+    made.sandbox.inject(Fault("conductorone", "GET", at, times=9, status=200, body=view))
+
+    async def check() -> dict[str, Any]:
+        place = {"id": seed.CONDUCTORONE_OKTA, "within": seed.CONDUCTORONE_APP_ID}
+        return (await run(made, "check_connector", platform="conductorone", **place))["data"]
+
+    before = await check()
+    assert before["works"] == works
+    assert "data" in await run(made, "conductorone_force_sync", **SYNC)
+    call = (await run(made, "recent_changes"))["data"][0]["call_id"]
+    after = await check()
+    if is_awaited:
+        assert after["works"] == "unknown"
+        called = rf"conductorone_force_sync was called \d+ s ago \(call {call}\)"
+        said = rf"{re.escape(before['reason'])} But {called}, and its outcome may not show yet\."
+        assert re.fullmatch(said, after["reason"])
+        assert after["next"].endswith(before["next"])
+    else:
+        assert after == before
+    monkeypatch.setattr(across, "_LATE", timedelta())
+    assert await check() == before
+
+
+LEFT_OUT: list[dict[str, Any]] = [
+    *({"toolsets": (name,)} for name in ("default", "all", *PLATFORMS, *toolsets())),
+    {"read_only": True},
+    {"policy": "*_update_*=block,*_list_*=block"},
+]
+
+
+@pytest.mark.parametrize("options", LEFT_OUT, ids=lambda options: str(*options.values()))
+async def test_advice_names_only_tools_that_are_served_or_else_says_how_they_would_be(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    made = bench(**options)
+    tools = {each.tool_name(): each for platform in PLATFORMS for each in platform_folder(platform).operations}
+    served = {tool.name for tool in made.engine.tools()}
+    # Whatever the texts of the checks name.
+    verdict = Verdict(None, "So.", f"Use {', '.join(tools)}.")
+    monkeypatch.setitem(OVERVIEWS["logto"].checks, "advice", partial(judge_at_once, verdict))
+    said = (await run(made, "check_connector", platform="logto", id="x", kind="advice"))["data"]["next"]
+    advice, _, why = said.partition(". ")
+    assert advice.removeprefix("Use ").rstrip(".").split(", ") == [
+        name if name in served else "a tool that is not served" for name in tools
+    ]
+    missing = {tools[name].toolset for name in tools.keys() - in_toolsets(tools, made.engine.settings.toolsets)}
+    if missing:
+        assert why == f"The operator can add {' and '.join(sorted(missing))} with --toolsets."
+    else:
+        left_out = "The policy, CONNECTOR_MCP_TOOLS or the caller's scopes leave that tool out."
+        assert why == ("" if tools.keys() <= served else left_out)
 
 
 @CALLERS

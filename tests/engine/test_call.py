@@ -278,6 +278,7 @@ async def test_what_a_call_says_names_no_tool_that_is_not_served(bench: Any, nam
         named = set(re.findall("|".join(catalog()), json.dumps(content)))
         assert named <= served
         assert policy or named - {name}
+        assert "that is not served" not in content.get("error", {}).get("fix", "")
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:
@@ -449,6 +450,77 @@ async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repe
     assert len(made.requests("POST")) == 1
     again = await run(made, CREATE, UPLOAD)
     assert "outcome of the same call" in again["meta"]["warnings"][0]
+
+
+ACTIVATION: dict[str, Any] = {**SHOP, "activation_id": seed.VERSORI_ACTIVATION}
+SHOP_CONNECTION: dict[str, Any] = {
+    "connection_template_id": seed.VERSORI_SHOP_TEMPLATE, "existing_connection_id": seed.VERSORI_SHOP_CONNECTION,
+}  # fmt: skip
+NEW_USER: dict[str, Any] = {**SHOP, "user_id": "merchant-2", "connections": [SHOP_CONNECTION]}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "path", "got"),
+    [
+        ("activate_user", NEW_USER, "dynamic_variables.channel_id", "nothing"),
+        ("activate_user", {**NEW_USER, "dynamic_variables": {"channel_id": 7}}, "dynamic_variables.channel_id", ""),
+        ("set_dynamic_variables", {**ACTIVATION, "variables": {"other": "x"}}, "variables.other", ""),
+        ("set_dynamic_variable", {**ACTIVATION, "variable_name": "other", "value": {"value": "x"}}, "value", ""),
+        ("set_static_user_variables", {**SHOP, "variables": {"channel_id": 7}}, "variables.channel_id", ""),
+    ],
+)
+async def test_a_variable_that_a_project_lacks_or_refuses_is_named_with_the_argument_for_it(
+    bench: Any, tool: str, arguments: dict[str, Any], path: str, got: str
+) -> None:
+    made = bench()
+    await run(made, "versori_create_end_user", {"external_id": "merchant-2"})
+    error = (await run(made, f"versori_{tool}", arguments))["error"]
+    assert error["code"] == "rejected"
+    (issue,) = error["issues"]
+    assert (issue["path"], issue["got"]) == (path, got or "a value that was refused")
+    assert error["fix"] == (
+        "Correct the arguments named in issues and call again. versori_get_project_variables_schema shows what the "
+        "project declares."
+    )
+
+
+DRIVES: dict[str, Any] = {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER}
+TEMPLATE: dict[str, Any] = {"project_id": seed.VERSORI_PROJECT, "template_id": seed.VERSORI_TEMPLATE}
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+@pytest.mark.parametrize(
+    ("tool", "arguments", "code"),
+    [
+        (DELETE, CRAWLER, "not_found"),
+        ("vectorize_delete_user_from_source_connector", {**DRIVES, "user_id": "user_alice"}, "not_found"),
+        ("logto_delete_connector", {"id": seed.LOGTO_GITHUB}, "not_found"),
+        ("versori_delete_connection_template", TEMPLATE, "invalid_arguments"),
+        ("conductorone_delete_connector", OKTA, "invalid_arguments"),
+    ],
+)
+async def test_a_deletion_whose_target_is_gone_says_how_the_same_call_ended_before(
+    bench: Any, tool: str, arguments: dict[str, Any], code: str, lost: int
+) -> None:
+    made = bench(policy="destroy=allow")
+    made.sandbox.inject(Fault(method="DELETE", kind="hang_up", applied=True, times=lost))
+    first = await run(made, tool, arguments)
+    # Where the first attempt was lost, the platform no longer had the target at the second, or confirmed it once more.
+    assert lost == 1 or first["error"]["code"] == "outcome_unknown"
+    ended = first["error"]["code"] if "error" in first else "succeeded"
+    again = (await run(made, tool, arguments))["error"]
+    assert again["code"] == code
+    if "user_id" in arguments and ended == "not_found":
+        # Whether there was such a user is not known: only the connector was read.
+        assert "earlier call" not in again["message"]
+        return
+    said = re.search(r"An earlier call of the same deletion (.*); the target is gone now\.", again["message"])
+    assert said is not None
+    assert ended.removeprefix("outcome_") in said[1]
+    assert again["fix"] == "Nothing is left to delete. If something else was meant, call again with its id."
+    assert "candidates" not in again
+    other = (await run(made, tool, {**arguments, next(reversed(arguments)): "another"}))["error"]
+    assert "earlier call" not in other["message"]
 
 
 async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(made: Bench) -> None:
@@ -635,7 +707,7 @@ async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench:
     before_sending(made, "POST", hang)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(made.engine.call, CREATE, UPLOAD, FakeCaller())
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await started.wait()
         tasks.cancel_scope.cancel()
     assert ended.is_set()
@@ -655,7 +727,7 @@ async def test_of_two_identical_writes_at_once_one_is_sent(made: Bench) -> None:
         codes.append(result.content["error"]["code"] if result.is_error else "ok")
         both.set()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(create)
             tasks.start_soon(create)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -18,24 +19,28 @@ pytestmark = pytest.mark.anyio
 COUNT = 150_000
 SITE = {"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
 CREATE, UPDATE = "vectorize_create_source_connector", "logto_update_connector"
-LARGEST: dict[str, tuple[str, dict[str, Any]]] = {
-    "arguments": ("vectorize_get_source_connectors", {f"limits{n}": 1 for n in range(COUNT)}),
-    "keys of a config": (UPDATE, {"id": "github-signin", "config": {f"clientId{n}": "x" for n in range(COUNT)}}),
-    "a config as text": (UPDATE, {"id": "x", "config": json.dumps({f"clientId{n}": 1 for n in range(COUNT)})}),
-    "items": (CREATE, {"connectors": [{"nme": 1}] * COUNT}),
-    "strings": ("vectorize_get_source_connectors", {"fields": ["x"] * COUNT}),
-    "keys within the limit": (
+# Made when a test needs them: every worker imports this module.
+LARGEST: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
+    "arguments": lambda: ("vectorize_get_source_connectors", {f"limits{n}": 1 for n in range(COUNT)}),
+    "keys of a config": lambda: (
+        UPDATE,
+        {"id": "github-signin", "config": {f"clientId{n}": "x" for n in range(COUNT)}},
+    ),
+    "a config as text": lambda: (UPDATE, {"id": "x", "config": json.dumps({f"clientId{n}": 1 for n in range(COUNT)})}),
+    "items": lambda: (CREATE, {"connectors": [{"nme": 1}] * COUNT}),
+    "strings": lambda: ("vectorize_get_source_connectors", {"fields": ["x"] * COUNT}),
+    "keys within the limit": lambda: (
         UPDATE,
         {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(Operation.most_values - 9)}},
     ),
-    "items within the limit": (CREATE, {"connectors": [{"nme": 1}] * (Operation.most_values // 3)}),
-    "one long name": ("vectorize_get_source_connectors", {"limit" * 800_000: 1}),
-    "one long text": (CREATE, {"connectors": [SITE | {"type": "WEB" * 1_000_000}]}),
-    "sections of a manifest": (
+    "items within the limit": lambda: (CREATE, {"connectors": [{"nme": 1}] * (Operation.most_values // 3)}),
+    "one long name": lambda: ("vectorize_get_source_connectors", {"limit" * 800_000: 1}),
+    "one long text": lambda: (CREATE, {"connectors": [SITE | {"type": "WEB" * 1_000_000}]}),
+    "sections of a manifest": lambda: (
         "plan_connectors",
         {"manifest": {"name": "m"} | {f"sorces{n}": 1 for n in range(9_000)}},
     ),
-    "variables of a manifest": (
+    "variables of a manifest": lambda: (
         "plan_connectors",
         {
             "manifest": {
@@ -45,21 +50,22 @@ LARGEST: dict[str, tuple[str, dict[str, Any]]] = {
             }
         },
     ),
-    "references in a row": (
+    "references in a row": lambda: (
         "plan_connectors",
         {"manifest": {"name": "m", "apps": {f"a{n}": {"name": f"${{apps.a{n + 1}.id}}"} for n in range(3_000)}}},
     ),
-    "a long mask": (
+    "a long mask": lambda: (
         "conductorone_update_connector",
         {"app_id": "a", "id": "c", "update_mask": "displayNme," * 300_000},
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("tool", "arguments"), LARGEST.values(), ids=LARGEST)
+@pytest.mark.parametrize("make", LARGEST.values(), ids=LARGEST)
 async def test_the_largest_calls_are_refused_with_a_small_answer_and_few_comparisons(
-    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, tool: str, arguments: dict[str, Any]
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, make: Callable[[], tuple[str, dict[str, Any]]]
 ) -> None:
+    tool, arguments = make()
     compared: list[str] = []
 
     def counted(compare: Any) -> Any:
@@ -97,7 +103,7 @@ async def test_a_failure_keeps_within_the_size_of_results(bench: BenchMaker) -> 
 async def test_the_largest_messages_get_a_small_answer_on_every_wire_and_the_next_call_is_served(
     bench: BenchMaker, wire: tuple[str, str]
 ) -> None:
-    calls = [LARGEST[what] for what in ("arguments", "a config as text")]
+    calls = [LARGEST[what]() for what in ("arguments", "a config as text")]
     with anyio.fail_after(60):
         async with connected(bench().engine, wire) as client:
             await client.open()

@@ -178,6 +178,25 @@ async def test_removing_a_part_of_the_target_reads_nothing_as_that_would_prove_n
     assert reads.made == []
 
 
+@pytest.mark.parametrize(
+    ("record", "same"),
+    [
+        ({"displayName": "Acme"}, True),
+        ({"displayName": " Acme "}, True),
+        ({}, True),
+        ({"displayName": "Acme 2"}, False),
+    ],
+)
+async def test_a_created_object_that_shows_another_text_than_was_sent_is_not_verified(
+    record: dict[str, Any], same: bool
+) -> None:
+    meta = await checked(
+        operation("conductorone_create_app", display_name="Acme"), Always({"id": "1", **record}), data={"id": "1"}
+    )
+    assert meta.verified is same
+    assert meta.warnings == ([] if same else ["Accepted, but reading back shows another value for: displayName."])
+
+
 async def test_each_of_several_created_objects_is_read() -> None:
     create = operation("vectorize_create_source_connector")
     rows = [{"id": "a"}, {"index": 1, "error": {"code": "rejected"}}, {"id": "c"}, {"name": "no id"}, "odd"]

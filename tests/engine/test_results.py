@@ -232,6 +232,8 @@ def test_a_list_is_cut_at_a_whole_row_with_a_cursor_to_the_rest_where_there_is_o
     assert size(cut) <= 2_000
     assert cut["meta"]["cut"].startswith(f"Shows {kept} of 100 rows: ")
     assert (cut["meta"]["cursor"], cut["meta"]["warnings"]) == (str(20 + kept), [PARTIAL])
+    one = fit(content_of([{"id": 1, "text": "x" * 3_000}]), 2_000)["meta"]["cut"]
+    assert one == "Shows 0 of 1 rows: the first alone is too long, so pass fields with what you need."
 
 
 def test_a_platforms_cursor_is_not_shown_when_it_would_lead_past_rows_that_were_cut() -> None:
@@ -244,7 +246,7 @@ def test_a_platforms_cursor_is_not_shown_when_it_would_lead_past_rows_that_were_
 def test_a_record_loses_its_largest_members_first_and_names_them() -> None:
     cut = fit(content_of({"id": "x", "readme": "r" * 5_000, "logo": "l" * 4_000, "name": "n"}), 2_000)
     assert cut["data"] == {"id": "x", "name": "n"}
-    assert cut["meta"]["cut"] == "Leaves out readme, logo: too long for one result."
+    assert cut["meta"]["cut"] == "Leaves out readme, logo: too long for one result; ask for less if the tool allows it."
     assert size(cut) <= 2_000
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import anyio
@@ -15,6 +14,8 @@ from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault, FaultKind
+from connector_mcp.state import database as database_module
+from connector_mcp.state.database import STEP_SECONDS
 from connector_mcp.state.keys import secret_key
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
@@ -39,6 +40,14 @@ async def change(bench: Bench, number: int, key: str, identifier: str, url: str,
         "fingerprint": found.fingerprint, "snapshot": found.preview.snapshot, "diff": found.preview.changes,
     }  # fmt: skip
     return Action(number=number, **made | others)
+
+
+def adoption(number: int) -> Action:
+    """Remember a web crawler that is there already."""
+    return Action(
+        number=number, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
+        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
+    )  # fmt: skip
 
 
 async def test_what_fails_keeps_only_what_needs_it_from_being_done(made: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -148,14 +157,27 @@ async def test_two_applies_at_once_are_one(made: Bench):
     assert len(made.requests("POST")) == 2
 
 
+class StepCount:
+    """The time that a call may wait for the database, as if each of its steps took a tenth of it."""
+
+    steps = 0
+
+    @property
+    def left(self) -> float:
+        return STEP_SECONDS if self.steps < 10 else 0.0
+
+    @left.setter
+    def left(self, _: float) -> None:
+        self.steps += 1
+
+
 @pytest.mark.parametrize("tool", ["find_connectors", "plan_connectors", "apply_plan"])
 async def test_the_parts_of_a_call_have_each_the_time_that_a_call_may_wait_for_the_database(
     made: Bench, monkeypatch: pytest.MonkeyPatch, tool: str
 ):
     manifest = (await made.engine.call("export_connectors", {}, FakeCaller())).content["data"]["manifest"]
     plan = (await made.engine.call("plan_connectors", {"manifest": manifest}, FakeCaller())).content["data"]
-    # Every step of the database seems to take a tenth of a second or more, and one call may wait for two seconds.
-    monkeypatch.setattr(made.engine.database, "_clock", count(0.0, 0.1).__next__)
+    monkeypatch.setattr(database_module, "_Allowance", StepCount)
     arguments = {"find_connectors": {}, "plan_connectors": {"manifest": manifest}}
     result = await made.engine.call(tool, arguments.get(tool, {"plan_id": plan["plan_id"]}), FakeCaller())
     assert not result.is_error, result.content
@@ -233,6 +255,12 @@ async def test_what_was_turned_away_is_sent_again_without_a_look(made: Bench):
     assert len(made.requests("POST")) == 2
 
 
+async def test_what_the_platform_shows_late_is_done_though_no_check_can_find_it(made: Bench):
+    made.sandbox.inject(Fault(method="GET", path_glob=f"{CREATED}/*", status=404, times=9))
+    answer = applied(await apply(made, await stored(made, source(1, "first"))))
+    assert (answer["status"], answer["done"][0]["works"]) == ("done", "unknown")
+
+
 async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_was_begun(
     bench: BenchMaker, database: SqliteDatabase, clock: Clock
 ):
@@ -249,11 +277,22 @@ async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_
     assert len(made.requests("POST")) == 2
 
 
+async def test_a_database_that_fails_while_actions_run_side_by_side_is_named(
+    made: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise made.engine.database.failure("the disk is full")
+
+    plan = await stored(made, *(adoption(number) for number in (1, 2)))
+    with monkeypatch.context() as patched:
+        patched.setattr(applying, "remember", fail)
+        error = (await apply(made, plan)).content["error"]
+    assert (error["code"], "the disk is full" in error["message"]) == ("store_unavailable", True)
+    assert applied(await apply(made, plan))["status"] == "done"
+
+
 async def test_what_was_made_is_remembered_with_its_secrets_by_digest(made: Bench):
-    plan = await stored(made, source(1, "first"), Action(
-        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
-        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
-    ))  # fmt: skip
+    plan = await stored(made, source(1, "first"), adoption(2))
     answer = applied(await apply(made, plan))
     account = made.account("vectorize")
     known = await Journal(made.engine.database).remembered("ingestion", [account])

@@ -104,7 +104,7 @@ def test_the_key_may_be_in_the_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_what_several_processes_store_at_once_is_all_there(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), who]) for who in "ABC"]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(timeout=300) for writer in writers] == [0, 0, 0]
     store = store_in(tmp_path)
     assert set(store.names()) == {f"{who}{number}" for who in "ABC" for number in range(15)}
     assert store.read("B14") == "value 14"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,9 +15,9 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state import database as database_module
-from connector_mcp.state import postgres as postgres_module
-from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.database import STEP_SECONDS, Database, Transaction
 from connector_mcp.state.postgres import PostgresDatabase, SharedRates
+from tests.passing_time import let_pass
 from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
 from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
 from tests.state.test_database import INSERT_ONCE, insert, names
@@ -67,14 +67,17 @@ async def test_a_transaction_takes_one_round_trip_or_two_if_it_asks(behind: Data
     ]
 
 
-@pytest.mark.parametrize("handler", [cut, silence])
+async def outlast(_: object = None) -> None:
+    """Hold what comes until the time of a step is over, and longer."""
+    let_pass(STEP_SECONDS)
+    await silence()
+
+
+@pytest.mark.parametrize("handler", [cut, outlast])
 @pytest.mark.parametrize(("trip", "place"), [(1, "request"), (1, "answer"), (2, "request"), (2, "answer")])
 async def test_only_a_lost_answer_to_the_commit_is_uncertain(
-    behind: Database, proxy: PostgresProxy, postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch,
-    handler: Any, trip: int, place: str,
-):  # fmt: skip
-    if handler is silence:
-        monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
+    behind: Database, proxy: PostgresProxy, postgres: PostgresFixture, handler: Any, trip: int, place: str
+):
     proxy.fail(trip, **{place: handler})
     with pytest.raises(StoreUnavailable, match=postgres.name) as caught:
         await behind.write(take_one_of_two)
@@ -85,22 +88,18 @@ async def test_only_a_lost_answer_to_the_commit_is_uncertain(
 
 
 async def test_a_transaction_that_is_left_open_keeps_its_locks_for_some_seconds_only(
-    behind: Database, database: Database, proxy: PostgresProxy, monkeypatch: pytest.MonkeyPatch
+    behind: Database, database: Database, proxy: PostgresProxy, postgres: PostgresFixture
 ):
     """As when the machine of a replica loses its power: the server never hears that the connection has ended."""
-    monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
-    proxy.fail(1, answer=silence)
+    proxy.fail(1, answer=outlast)
     with pytest.raises(StoreUnavailable):
         await behind.write(take_one_of_two)
-    monkeypatch.undo()
-    won, failures = False, 0
-    with anyio.fail_after(20):
+    assert postgres.execute("SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    won = False
+    with anyio.fail_after(60):
         while not won:
-            try:
+            with suppress(StoreUnavailable):
                 won = await database.write(take_one_of_two)
-            except StoreUnavailable:
-                failures += 1
-    assert failures
 
 
 async def test_connections_that_ended_while_idle_are_replaced_and_waiters_woken(
@@ -129,7 +128,7 @@ async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: 
                 await anyio.to_thread.run_sync(database.read_now, names)
             with pytest.raises(StoreUnavailable):
                 await database.write(insert("one"))
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 60
             server.thaw()
             monkeypatch.undo()
             vars(database)["_silent_until"] = None
@@ -138,7 +137,7 @@ async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: 
 
 
 async def test_a_full_or_read_only_server_or_a_lock_refuses_for_certain(
-    postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresFixture,
 ):
     async def refuse(name: str, match: str) -> None:
         with pytest.raises(StoreUnavailable, match=match) as caught:
@@ -146,8 +145,7 @@ async def test_a_full_or_read_only_server_or_a_lock_refuses_for_certain(
         assert not isinstance(caught.value, StoreUncertain)
         assert caught.value.retryable
 
-    monkeypatch.setattr(postgres_module, "STEP_SECONDS", 0.2)
-    async with aclosing(PostgresDatabase(postgres.url)) as database:
+    async with aclosing(PostgresDatabase(f"{postgres.url}&options=-c%20lock_timeout%3D150")) as database:
         await database.write(insert("kept"))
         with postgres.server.connect(postgres.name) as holder:
             holder.execute("LOCK connector_mcp.keys")

@@ -225,12 +225,16 @@ async def test_what_waits_is_counted_with_the_age_of_the_oldest_and_the_records_
         assert await seen.engine.backlog() == Backlog({}, 0.0, {})
         await client.call_tool(DELETE, {"id": seed.LOGTO_GITHUB})
         await seen.engine.database.write(
-            lambda tx: tx.execute("INSERT INTO export_cursors (name, seq) VALUES ('shipper', 0)")
+            lambda tx: tx.execute("INSERT INTO export_cursors (name, seq) VALUES ('shipper', 0), ('other', 1)")
         )
         waiting = await seen.engine.backlog()
+        # An export that has printed nothing of what came since is not used any more.
+        await seen.engine.database.write(lambda tx: tx.execute("UPDATE audit SET at = at - 2592000"))
+        later = await seen.engine.backlog()
     assert waiting.approvals == {"pending": 1}
     assert 0 < waiting.oldest_seconds < 60
-    assert waiting.unexported == {"shipper": 1}
+    assert waiting.unexported == {"shipper": 1, "other": 0}
+    assert later.unexported == {"other": 0}
 
 
 def test_a_status_that_is_none_of_http_makes_no_series() -> None:

@@ -71,7 +71,7 @@ async def server(face: str, audit: Path) -> AsyncGenerator[anyio.abc.Process]:
     command = [sys.executable, str(SERVER), face, str(audit)]
     async with await anyio.open_process(command, stderr=subprocess.PIPE) as process:
         try:
-            with anyio.fail_after(60):
+            with anyio.fail_after(300):
                 yield process
         finally:
             if process.returncode is None:
@@ -141,9 +141,9 @@ async def test_a_client_that_no_longer_reads_ends_stdio(tmp_path: Path, mode: st
     command = [sys.executable, str(SERVER), "stdio", str(tmp_path / "audit")]
     async with await anyio.open_process(command, stdout=theirs, stderr=subprocess.PIPE) as process:
         os.close(theirs)
-        with os.fdopen(ours, "rb", buffering=0) as stdout, anyio.fail_after(60):
+        with os.fdopen(ours, "rb", buffering=0) as stdout, anyio.fail_after(300):
             await begin_a_call(process, Lines(Descriptor(stdout)), mode, opened=False)
-        with anyio.fail_after(60):
+        with anyio.fail_after(300):
             ping = {"_meta": META} if mode == "auto" else {}
             await send(process, {"id": 2, "method": "tools/list", "params": ping})
             assert await process.wait() == 0

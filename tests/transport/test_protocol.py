@@ -184,7 +184,7 @@ async def test_a_client_of_2026_that_hangs_up_cancels_its_call() -> None:
             tasks.start_soon(client.post, json.dumps({"jsonrpc": "2.0", **client.call()}).encode(), client.call())
             await engine.begun.wait()
             tasks.cancel_scope.cancel()
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             while engine.records != ["cancelled"]:
                 await client.http.get("/healthz")
 
@@ -279,18 +279,18 @@ def requests(many: int) -> list[dict[str, Any]]:
 
 async def test_nothing_more_is_read_while_an_answer_waits_to_be_written() -> None:
     server = build_server(FakeEngine(), request_state_key=KEY)
-    to_server, read = anyio.create_memory_object_stream[SessionMessage | Exception](5_000)
+    to_server, read = anyio.create_memory_object_stream[SessionMessage | Exception](500)
     write, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-    for message in requests(4_000):
+    for message in requests(400):
         to_server.send_nowait(SessionMessage(jsonrpc_message_adapter.validate_python(message)))
     async with to_server, from_server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.run, *throttled(read, write), server.create_initialization_options())
         await from_server.receive()
         await anyio.wait_all_tasks_blocked()
         assert len(asyncio.all_tasks()) < 20
-        answered = [(await from_server.receive()).message for _ in range(4_000)]
+        answered = [(await from_server.receive()).message for _ in range(400)]
         tasks.cancel_scope.cancel()
-    assert len({answer.id for answer in answered}) == 4_000
+    assert len({answer.id for answer in answered}) == 400
 
 
 async def test_over_stdio_a_flood_of_requests_waits_in_the_pipe_while_nothing_is_read(

@@ -33,6 +33,7 @@ LISTS = "vectorize_get_source_connectors=block,logto_list_*=block,versori_list_*
 CONFIGURATIONS: list[dict[str, Any]] = [
     *({"platforms": names, "read_only": read_only} for names in SUBSETS for read_only in (False, True)),
     *({"policy": f"{name}_*=block"} for name in PLATFORMS),
+    {"policy": ",".join(f"{name}_*=block" for name in PLATFORMS)},
     {"policy": LISTS},
     {"policy": "describe_connector_type=block"},
     {"policy": "read=block,describe_connector_type=allow"},
@@ -63,6 +64,7 @@ def said(tools: Sequence[Tool]) -> str:
     for uri in ("connector-type://acme/x", *(f"connector-type://{name}/x" for name in platforms)):
         with pytest.raises(MCPError) as missing:
             resources.read_resource(uri, tools)
+        assert "Read  " not in str(missing.value)
         parts.append(missing.value)
     return "\n".join(json.dumps(part) if isinstance(part, dict) else str(part) for part in parts)
 

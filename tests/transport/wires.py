@@ -44,7 +44,7 @@ class Wire:
         raise NotImplementedError
 
     async def hear(self) -> dict[str, Any]:
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             return await self.inbox.get()
 
     async def ask(self, message: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from connector_mcp.operations.platform import Platform, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
+from tests.passing_time import let_pass
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "vectorize": {"VECTORIZE_API_KEY": "vec-key-1"},
@@ -49,6 +50,12 @@ def ok(_: httpx.Request | None = None) -> httpx.Response:
 async def hang(_: httpx.Request) -> httpx.Response:
     await anyio.sleep_forever()
     raise AssertionError
+
+
+async def outlast(request: httpx.Request) -> httpx.Response:
+    """Do not answer before the deadline."""
+    let_pass(ClientLimits().deadline)
+    return await hang(request)
 
 
 async def no_pause(_: float) -> None:

@@ -112,10 +112,18 @@ async def test_a_client_keeps_the_rate_by_itself_and_without_a_burst_while_the_s
     rig: Callable[..., Any],
 ) -> None:
     away = SharedRateLimit(SharedRates(PostgresDatabase("postgresql:///none?host=/nowhere")), "requests")
-    r = rig("vectorize", *[httpx.Response(200, json={})] * 7, limits=SLOW, shared_rate_limit=away, account="k")
+    first = anyio.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        first.set()
+        return httpx.Response(200, json={})
+
+    r = rig("vectorize", *[answer] * 7, limits=SLOW, shared_rate_limit=away, account="k")
     async with anyio.create_task_group() as group:
         for _ in range(8):
             group.start_soon(r.client.send, READ)
+        # Until then a thread asks the store, which does not keep the tasks from being blocked.
+        await first.wait()
         await anyio.wait_all_tasks_blocked()
         assert len(r.sent) == 1, "what the replicas have already sent together is not known"
         group.cancel_scope.cancel()

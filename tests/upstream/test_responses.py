@@ -175,7 +175,7 @@ def test_a_large_hostile_body_is_judged_at_once(piece: bytes) -> None:
         read_message(VERSORI, answer)
         is_open(VERSORI, answer)
         answer.page()
-        assert time.process_time() - started < 1
+        assert time.process_time() - started < 5
 
 
 async def test_one_odd_name_hides_neither_a_list_nor_the_success_of_a_write_nor_an_error(rig: Rig) -> None:

@@ -41,9 +41,6 @@ END: Final = """
 """
 """What is selected with the head: the key, the highest number of a row, and the hash of the record `:seq`."""
 
-_INSERT: Final = f"""
-INSERT INTO audit (seq, at, {", ".join(COLUMNS)}, line) VALUES (:seq, :at, :{", :".join(COLUMNS)}, :line)
-"""
 _NEW_KEY: Final = f"INSERT INTO keys (name, value) VALUES ('{KEY}', :value)"
 # Locks the end of the chain, so that only one process at a time adds to it.
 _LOCK: Final = f"UPDATE audit_chain SET head = head WHERE id = 1 RETURNING head, epoch() AS now, {END}"
@@ -245,7 +242,7 @@ class LockedChain:
             seq += 1
             line, last = chain.seal(members, seq, time, last, key)
             rows.append({**columns, "seq": seq, "at": at, "line": line})
-        self._transaction.execute_many(_INSERT, rows)
+        self._transaction.insert("audit", rows)
         new = Head(seq, last, first or head.first, seq if restored else head.restored)
         self._transaction.execute(
             "UPDATE audit_chain SET head = :head WHERE id = 1", {"head": chain.seal_head(new, key)}

@@ -87,8 +87,8 @@ def _as_interruption(error: BaseException, command: str | None) -> Failure | Non
     cause = error.__context__ if isinstance(error, click.Abort) else error
     if not isinstance(cause, KeyboardInterrupt):
         return None
-    done = "Nothing was changed" if command in _READING else "The command did not end"
-    return Failure(f"Interrupted. {done}; run it again.", fix="", exit_status=INTERRUPTED)
+    told = "Nothing was changed." if command in _READING else "Run the command again to go on."
+    return Failure(f"Interrupted. {told}", fix="", exit_status=INTERRUPTED)
 
 
 @click.group(

@@ -25,12 +25,12 @@ from connector_mcp.config.groups import (
 from connector_mcp.config.validation import drop_unexpanded, read_secret_file, unknown_name, validate
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import trim
+from connector_mcp.secrets.sources import VARIABLE as SECRET_VARIABLE
 
 if TYPE_CHECKING:
     from connector_mcp.config.file import ConfigFile, FilePlace, Profile
 
 PREFIX = "CONNECTOR_MCP_"
-SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - a prefix of names that hold secrets for `secret://NAME`
 
 SecretName = Literal["http_token", "state_password", "webhook_secret", "webhook_callback_secret"]
 """Secrets that can be given as a file: the setting `<name>_file`."""
@@ -166,7 +166,7 @@ def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping
         # An unknown variable keeps its name, so that it is reported as it is spelled.
         by_variable.get(name, name): _expand(by_variable.get(name, name), value, Path())
         for name, raw in environ.items()
-        if (value := trim(raw)) and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_PREFIX)
+        if (value := trim(raw)) and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_VARIABLE)
     }
     given = {name: _expand(name, value, Path()) for name, value in flags.items() if value is not None}
     sources = [

@@ -18,6 +18,8 @@ from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.tool import PROFILE, ProfileChoice, Tool, tool_of
 from connector_mcp.upstream.client import UpstreamClient
 
+BIND = "The operator of the server can bind the caller's token to a profile; an agent cannot."
+
 
 @dataclass(frozen=True, eq=False)
 class Account:
@@ -111,7 +113,7 @@ class Accounts:
         if not accounts and tool.operation.on:
             raise Blocked(
                 f"This caller may not act under any profile of {tool.operation.on.title}. Nothing was sent.",
-                fix="The operator of the server can bind the caller's token to a profile; an agent cannot.",
+                fix=BIND,
             )
         if len(self.get(tool.operation)) < 2:
             return accounts[0] if accounts else None, arguments, True

@@ -7,7 +7,11 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -16,19 +20,28 @@ import anyio
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import BEGUN
-from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.accounts import BIND, Account
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.results import FEWER
-from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut, UpstreamFailed
+from connector_mcp.errors import (
+    Blocked,
+    ConnectorError,
+    InvalidArguments,
+    Issue,
+    NotFound,
+    StoreUnavailable,
+    TimedOut,
+    UpstreamFailed,
+)
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
-from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.catalog import missing_toolset, platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
-from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
-from connector_mcp.operations.tool import PROFILE, name_served
+from connector_mcp.operations.overview import Answer, Awaited, Read, Reads, Row, Verdict
+from connector_mcp.operations.tool import PROFILE, name_served, named_tools
 from connector_mcp.upstream.responses import TURNED_AWAY
 
 NOT_LISTED = "Not listed: "
@@ -39,10 +52,30 @@ PAGES = 20
 """Pages that are read of one list."""
 _UNKNOWN = frozenset({"outcome_unknown", "cancelled", "internal"})
 """Outcomes of calls that may have changed something, if they had begun."""
+_LATE = timedelta(minutes=10)
+"""How long after a call its outcome may not show on the platform."""
 _WORKS = {True: "yes", False: "no", None: "unknown"}
 _SCANNED = 2_000
 """Records of the audit log that one call looks through."""
 _AT_ONCE = 200
+
+
+async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run jobs concurrently. The first failure cancels the others and is raised."""
+    failed: list[ConnectorError] = []
+
+    async def run(job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except ConnectorError as error:
+            failed.append(error)
+            tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(run, job)
+    if failed:
+        raise failed[0]
 
 
 class AcrossCall(EngineCall):
@@ -74,9 +107,7 @@ class AcrossCall(EngineCall):
                 label = self._services.accounts.label(account) or account.platform.title
                 self.meta.warn(f"{NOT_LISTED}{label} ({error.code}). {error.message}")
 
-        async with anyio.create_task_group() as tasks:
-            for account in accounts:
-                tasks.start_soon(look, account)
+        await side_by_side(partial(look, account) for account in accounts)
         rows = [
             self._row(account, row) for account in accounts for row in found.get(account, ()) if _fits(operation, row)
         ]
@@ -118,18 +149,52 @@ class AcrossCall(EngineCall):
             raise
         except ConnectorError as error:
             verdict = Verdict(None, f"It cannot be known: {error.message}", error.fix)
-        said: JsonObject = {key: text for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
-        if self.tool.served is not None:
-            said = name_served(said, self.tool.served)
+        if verdict.awaits is not None:
+            with suppress(StoreUnavailable):
+                verdict = await self._consider_calls(account, verdict, verdict.awaits)
+        said = {key: str(text) for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
+        if (served := self.tool.served) is not None:
+            absent = named_tools(" ".join(said.values())) - served
+            said = name_served(said, served)
+            if absent:
+                said["next"] = f"{said.get('next', '')} {self._why_absent(absent)}".strip()
         return {"works": _WORKS[verdict.works]} | said | ({"seen": verdict.seen} if verdict.seen else {})
+
+    async def _consider_calls(self, account: Account, verdict: Verdict, awaited: Awaited) -> Verdict:
+        """Say in the verdict that a call was made a short while ago whose outcome may not be shown yet."""
+        log, now = CallLog(self._services.database), datetime.now(UTC)
+        target = f"{account.platform.name}/{account.profile}/{awaited.target}"
+        for tool in (each.tool_name() for each in awaited.operations):
+            wanted = Wanted(since=now - _LATE, tool=tool, target=target, outcome="ok", once=True)
+            records = [line.authentic for line in (await log.page(wanted, count=1)).calls]
+            for record in filter(None, records):
+                made = datetime.fromisoformat(record["time"])
+                if awaited.since is None or made > awaited.since:
+                    ago = max(0, round((now - made).total_seconds()))
+                    called = f"{tool} was called {ago} s ago (call {record['call_id']})"
+                    reason = f"{verdict.reason} But {called}, and its outcome may not show yet."
+                    then = f" If it says the same: {verdict.next}" if verdict.next else ""
+                    step = f"Call check_connector again in some minutes.{then}"
+                    return replace(verdict, works=None, reason=reason, next=step)
+        return verdict
+
+    def _why_absent(self, names: Collection[str]) -> str:
+        """Say who can change that tools are not served that an advice needs."""
+        missing = sorted({missing_toolset(name, self._services.settings.toolsets) for name in names} - {""})
+        if missing:
+            return f"The operator can add {' and '.join(missing)} with --toolsets."
+        return "The policy, CONNECTOR_MCP_TOOLS or the caller's scopes leave that tool out."
 
     def _accounts(self, platform: str | None, profile: str | None) -> list[Account]:
         """Return the accounts that the arguments name.
 
         Raises:
             InvalidArguments: No account fits.
+            Blocked: The caller may not act under any profile.
         """
         own = self.own_accounts()
+        if not own:
+            raise Blocked("This caller may not act under any profile. Nothing was sent.", fix=BIND)
         chosen = [
             account
             for account in own
@@ -166,9 +231,7 @@ class AcrossCall(EngineCall):
         async def send(index: int, read: Read) -> None:
             outcomes[index] = await self._read(account, read)
 
-        async with anyio.create_task_group() as tasks:
-            for index, read in enumerate(batch):
-                tasks.start_soon(send, index, read)
+        await side_by_side(partial(send, index, read) for index, read in enumerate(batch))
         return outcomes
 
     async def _read(self, account: Account, read: Read) -> Any:

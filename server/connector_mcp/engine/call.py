@@ -20,14 +20,14 @@ from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
-from connector_mcp.engine.ledger import UNKNOWN, Execution, decision_of
+from connector_mcp.engine.ledger import UNKNOWN, Execution, decision_of, explain_gone
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.results import find_cleaned
 from connector_mcp.engine.secret_refs.resolver import insert_values
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
+from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected, StoreUnavailable
 from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
@@ -76,6 +76,9 @@ class PlatformCall(EngineCall):
         self._situation = Situation(options=account.options)
         try:
             return await (self.read() if self.effect is Effect.READ else self.write())
+        except InvalidArguments as error:
+            await self._explain_gone(error)
+            raise
         except (NotFound, Rejected, Conflict) as error:
             failed = error
         # The lookup is a part of the call, within its time.
@@ -92,6 +95,15 @@ class PlatformCall(EngineCall):
         if "argument" in error.details:
             # It was found and explained before the call was sent.
             return False
+        if isinstance(error, NotFound) and await self._explain_gone(error):
+            return False
+        if isinstance(error, Rejected) and self._sender.may_have_changed:
+            details = (error.upstream or {}).get("details")
+            issues, look = self.operation.explain_refusal(details)
+            if issues:
+                error.fix = f"Correct the arguments named in issues and call again. {look}"
+                error.details["issues"] = [issue.as_dict() for issue in issues]
+                return False
         lookup = Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber)
         await lookup.explain_conflict(error)
         lookup.explain_cursor(error)
@@ -106,6 +118,19 @@ class PlatformCall(EngineCall):
         kind = "the id of something else" if match.member == "id" else f"a {match.member}"
         self.meta.warn(f"{match.argument} gave {kind}. The only one that fits was read: meta.resolved has its id.")
         return True
+
+    async def _explain_gone(self, error: NotFound | InvalidArguments) -> bool:
+        """Say in the error that an earlier call of the same deletion explains it. Return whether that may be so."""
+        http, target = self.operation.http, self.operation.acts_on
+        is_named = isinstance(error, InvalidArguments) and error.issues[0].path in http.placeholders[-1:]
+        if http.method != "DELETE" or not (is_named or isinstance(error, NotFound)):
+            return False
+        with suppress(StoreUnavailable):
+            digest, begun = await self._identify(), self._execution
+            earlier = begun.earlier if begun else await self._services.ledger.look(digest, self.tool.name)
+            was_seen = is_named or (target is not None and target.read.http.shape == http.shape)
+            return explain_gone(error, earlier, was_seen=was_seen)
+        return False
 
     async def read(self) -> CallResult:
         """Run the steps of a read."""

@@ -28,18 +28,27 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, Secre
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, missing_toolset, platform_folder
+from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.reference import SCHEME
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.keys import secret_key
 from connector_mcp.suggest import meant
 from connector_mcp.telemetry.events import Backlog
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
+
+# A cursor that still lacks a record of 30 days ago is that of an export which is not used any more.
+_UNEXPORTED = """
+SELECT name, (SELECT coalesce(max(seq), 0) FROM audit) - seq AS records FROM export_cursors AS cursors
+WHERE coalesce((SELECT at FROM audit WHERE audit.seq > cursors.seq ORDER BY audit.seq LIMIT 1), epoch())
+    > epoch() - 2592000
+"""
 
 
 class UnknownTool(KeyError):
@@ -188,9 +197,7 @@ class Engine:
                 "SELECT epoch() - min(created_at) AS seconds FROM approvals "
                 "WHERE is_open = 1 AND status = 'pending' AND expires_at > epoch()"
             ).first()
-            exports = transaction.execute(
-                "SELECT name, (SELECT coalesce(max(seq), 0) FROM audit) - seq AS records FROM export_cursors"
-            ).all()
+            exports = transaction.execute(_UNEXPORTED).all()
             return (oldest["seconds"] if oldest else None) or 0.0, {row["name"]: row["records"] for row in exports}
 
         return Backlog(await self.approvals.counts(), *await self.database.read(read_rest))
@@ -270,8 +277,7 @@ class Engine:
 
     def _why_left_out(self, name: str) -> str:
         """Say which setting leaves a tool of a configured platform out."""
-        toolset = catalog()[name].toolset
-        if toolset and name not in in_toolsets(catalog(), self.settings.toolsets):
+        if toolset := missing_toolset(name, self.settings.toolsets):
             return f"The toolset {toolset} is not served: the operator can add it with --toolsets."
         return f"The operator left {name} out with CONNECTOR_MCP_TOOLS."
 
@@ -296,7 +302,21 @@ class LocalCall(EngineCall):
         self.check_alone(arguments)
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
         situation = Situation(described=await self._describe(self.operation.type_read()))
-        return self.success(self.operation.answer_locally(situation))
+        data = self.operation.answer_locally(situation)
+        is_bound = self.tool.name == LIST_SECRETS and self.caller.profiles is not None
+        return self.success([row for row in map(self._for_own_profiles, data) if row] if is_bound else data)
+
+    def _for_own_profiles(self, secret: JsonObject) -> JsonObject | None:
+        """Return a secret without the names of others' profiles; None if no account of the caller may use it."""
+        name, platforms = secret["reference"].removeprefix(SCHEME), secret.get("platforms")
+        own = [
+            each.profile
+            for each in self.own_accounts()
+            if (each.secrets is None or name in each.secrets)
+            and (platforms is None or each.platform.name in platforms)
+            and each.profile in secret.get("profiles", (each.profile,))
+        ]
+        return secret | ({"profiles": sorted(set(own))} if "profiles" in secret else {}) if own else None
 
     async def _describe(self, reader: Operation | None) -> JsonObject | None:
         """Read what the platform itself says of a connector type, if policy lets such a read pass."""

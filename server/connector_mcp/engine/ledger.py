@@ -19,7 +19,16 @@ from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.engine.approval.parked_call import COLUMNS, Approval, read_approval
 from connector_mcp.engine.approval.queue import LIVE
 from connector_mcp.engine.policy import Decision
-from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InProgress, StoreUnavailable, StoreUncertain
+from connector_mcp.errors import (
+    ConfirmationInvalid,
+    ConnectorError,
+    InProgress,
+    InvalidArguments,
+    NotFound,
+    StoreUnavailable,
+    StoreUncertain,
+    UpstreamFailed,
+)
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Rows, Transaction, Value, Work
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
@@ -30,6 +39,10 @@ REMEMBERED: Final = 600.0
 RUNNING: Final = "running"
 UNKNOWN: Final = "unknown"
 """The outcome of a write that was sent and not answered, or of a process that died before it could say."""
+
+_ENDED: Final = {"ok": "succeeded", **dict.fromkeys((RUNNING, UNKNOWN), "ended with an unknown outcome")}
+_SENT: Final = {code: f"was sent and ended with {code}" for code in (NotFound.code, UpstreamFailed.code)}
+"""How an earlier deletion ended, in words. With the outcomes of `_SENT`, only a target that it saw is gone now."""
 
 _EARLIER: Final = """
 SELECT call_id, approval_id, begun_at, ended_at, outcome, expires_at, epoch() - coalesce(ended_at, begun_at) AS age,
@@ -107,15 +120,18 @@ class Ledger:
         self._owed: dict[str, Work[None]] = {}
         """Ends that could not be saved, by digest. They are saved when the same call comes again."""
 
-    async def look(self, digest: str, tool: str) -> None:
-        """Check that the same write is not under way.
+    async def look(self, digest: str, tool: str) -> Row | None:
+        """Check that the same write is not under way, and return its earlier execution if there was one.
 
         Raises:
             InProgress: The same write is under way.
         """
         row = await self._database.read(lambda tx: self._earlier(tx, digest).first())
-        if row is not None and row["is_running"] and digest not in self._owed:
+        if row is None or digest in self._owed:
+            return None
+        if row["is_running"]:
             raise _in_progress(tool)
+        return row
 
     async def begin(
         self,
@@ -289,6 +305,19 @@ def _in_progress(tool: str) -> InProgress:
         f"The same {tool} call is already in progress. Nothing was sent.",
         fix="Wait for the first call's result instead of repeating it.",
     )
+
+
+def explain_gone(error: NotFound | InvalidArguments, earlier: Row | None, *, was_seen: bool) -> bool:
+    """Say in the error that an earlier call of the same deletion explains it. Return whether that may be so.
+
+    `was_seen` says that the earlier call was sent only because it saw the target.
+    """
+    ended = (_ENDED | _SENT if was_seen else _ENDED).get(earlier["outcome"]) if earlier else None
+    if ended is None:
+        return False
+    error.message += f" An earlier call of the same deletion {ended}; the target is gone now."
+    error.fix = "Nothing is left to delete. If something else was meant, call again with its id."
+    return True
 
 
 def _warnings(earlier: Row | None, creates: bool) -> tuple[str, ...]:

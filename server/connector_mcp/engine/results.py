@@ -48,7 +48,7 @@ _SCRUBBED_META = {"unexpected": Place.FREE, "warnings": Place.LABEL}
 _NAMED = 20
 """Unknown members of rows that a warning names."""
 _OMITTED = ("verified", "offset")
-_RESERVE = 400
+_RESERVE = 450
 """Bytes kept free for the note about a cut."""
 
 
@@ -290,13 +290,15 @@ def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> Json
                 break
             kept.append(row)
         if len(kept) < len(rows):
-            said.append(f"Shows {len(kept)} of {len(rows)} rows: pass a smaller limit, or fields with what you need.")
+            advice = "pass a smaller limit, or" if kept else "the first alone is too long, so pass"
+            said.append(f"Shows {len(kept)} of {len(rows)} rows: {advice} fields with what you need.")
             meta = _with_cursor(meta, None if offset is None or not kept else str(offset + len(kept)))
         data: Any = kept
     else:
         data, left_out = _fit_record(rows, room)
         if left_out:
-            said.append(f"Leaves out {clean(', '.join(left_out), 200)}: too long for one result.")
+            names = clean(", ".join(left_out), 200)
+            said.append(f"Leaves out {names}: too long for one result; ask for less if the tool allows it.")
     return {**content, "data": data, "meta": {**meta, "cut": " ".join(said)}}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
+from connector_mcp.engine.redaction.redactor import names_a_secret
 from connector_mcp.engine.results import Meta, following_cursor, rows_in_all
 from connector_mcp.errors import (
     Conflict,
@@ -32,6 +33,7 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, items, me
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
 from connector_mcp.operations.situation import Path, Situation
 from connector_mcp.operations.update import without_vacant
+from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.upstream.client import UpstreamResponse
 
 _CONCERNS_ONE = (Rejected, Conflict, NotFound)
@@ -354,6 +356,17 @@ async def _verify_created(operation: Operation, data: Any, read: Read, meta: Met
             row = items(made)[0] if is_array(made) else made
             if is_object(row):
                 row.update({name: at(found[0], name) for name in operation.reports if at(found[0], name) is not None})
+            _note_differing(meta, _differing_texts(operation, found[0]))
+
+
+def _differing_texts(operation: Operation, record: Any) -> list[str]:
+    """Return the members of which a new object shows another text than was sent. Reads withhold secrets."""
+    return [
+        name
+        for name, sent in operation.given("body")
+        if isinstance(sent, str) and sent and not (referenced_name(sent) or names_a_secret(name, operation.on))
+        if isinstance(shown := at(record, name), str) and shown.strip() != sent.strip()
+    ]
 
 
 async def _verify_changed(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:
@@ -367,10 +380,14 @@ async def _verify_changed(operation: Operation, planned: Mapping[Path, Any], dat
         for path, value in planned.items()
         if (without_vacant(value) or None) != (without_vacant(at(found[0], path)) or None)
     ]
-    meta.verified = not differing
-    if differing:
-        names = ", ".join(".".join(path) for path in differing)
-        meta.warn(f"Accepted, but reading back shows another value for: {names}.")
+    meta.verified = True
+    _note_differing(meta, [".".join(path) for path in differing])
+
+
+def _note_differing(meta: Meta, names: Sequence[str]) -> None:
+    if names:
+        meta.verified = False
+        meta.warn(f"Accepted, but reading back shows another value for: {', '.join(names)}.")
 
 
 async def _read_back(back: Operation, read: Read, meta: Meta) -> tuple[Any] | None:

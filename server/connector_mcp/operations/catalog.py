@@ -107,6 +107,12 @@ def in_toolsets(operations: Mapping[str, type[Operation]], chosen: Collection[st
     }
 
 
+def missing_toolset(name: str, chosen: Collection[str]) -> str:
+    """The toolset of a tool that is in none of the chosen ones; empty if it is in one."""
+    operation = catalog()[name]
+    return "" if in_toolsets({name: operation}, chosen) else operation.toolset
+
+
 @cache
 def toolsets() -> Mapping[str, tuple[type[Operation], ...]]:
     """The operations of every toolset of every platform, by the name of the toolset."""

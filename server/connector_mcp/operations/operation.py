@@ -167,6 +167,7 @@ class Operation(BaseModel):
     """Arguments that are valid as they stand, without the tenant; shown in errors and docs and called in tests."""
 
     @classmethod
+    @cache
     def tool_name(cls) -> str:
         """`<platform>_<operation>` in snake_case."""
         if cls.part_of:
@@ -175,11 +176,13 @@ class Operation(BaseModel):
         return f"{cls.on.name}_{name}" if cls.on else name
 
     @classmethod
+    @cache
     def tool_description(cls) -> str:
         """The docstring as one paragraph."""
         return " ".join((cls.__doc__ or "").split())
 
     @classmethod
+    @cache
     def target_argument(cls) -> str:
         """The argument with the id of what a call acts on, or of what its path leads to; empty where there is none."""
         if cls.on is None:
@@ -318,6 +321,10 @@ class Operation(BaseModel):
     def type_read(self, current: Any = None) -> Operation | None:
         """The read of the platform's own description of the target's type, where the shipped one does not suffice."""
         return None
+
+    def explain_refusal(self, details: Any) -> tuple[Sequence[Issue], str]:
+        """The arguments that a platform refuses by names that the caller does not know, and where to look."""
+        return (), ""
 
     def is_rival(self, row: JsonObject) -> bool:
         """Whether this row of the list at the same path is the existing thing that a creation conflicts with."""

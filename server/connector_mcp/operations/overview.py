@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -55,6 +56,16 @@ class Row:
     """Id of what it belongs to where its own id does not suffice to read it, such as an app."""
 
 
+class Awaited(NamedTuple):
+    """Calls that would change a verdict, and whose outcome the platform does not show at once."""
+
+    operations: Sequence[type[Operation]]
+    target: str
+    """The id of what they act on."""
+    since: datetime | None
+    """The time of the latest outcome that is shown; None if none is."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a connector works."""
@@ -69,6 +80,8 @@ class Verdict:
     """The few facts that the reason rests on, such as a status."""
     unproven: str = ""
     """One sentence: what the platform never shows although it matters, such as whether credentials are right."""
+    awaits: Awaited | None = None
+    """If one of these calls was made a short while ago, the verdict is not known yet."""
 
 
 class Check(Protocol):

@@ -7,7 +7,7 @@ type arrays, no `title`, and nullable members as plain optional ones. All client
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -39,8 +39,12 @@ class _Lean(GenerateJsonSchema):
         return value
 
 
-def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) -> JsonObject:
-    """Make the input schema of a model, without the members in `without`."""
+@cache
+def portable_schema(model: type[BaseModel], without: tuple[str, ...] = ()) -> JsonObject:
+    """Make the input schema of a model, without the members in `without`.
+
+    Callers share the returned object and must not modify it.
+    """
     schema = _portable(model)
     for name in without:
         schema["properties"].pop(name, None)

@@ -76,7 +76,7 @@ class Tool:
         if paging and paging.cursor and paging.limit is None:
             # The platform decides how long its pages are.
             hidden.append("limit")
-        schema = portable_schema(self.operation, without=hidden)
+        schema = dict(portable_schema(self.operation, tuple(hidden)))
         _relax(schema, self.optional)
         if self.profiles is not None:
             _add_profile(schema, self.operation, self.profiles)
@@ -172,6 +172,11 @@ def name_served(value: Any, served: Collection[str]) -> Any:
     return {key: name_served(each, served) for key, each in value.items()} if is_object(value) else value
 
 
+def named_tools(text: str) -> set[str]:
+    """The names of tools in a text."""
+    return {name for name in _NAMES.findall(text) if _is_tool(name)}
+
+
 def _is_tool(name: str) -> bool:
     """Whether a text of that form is the name of a tool: an id or the name of a secret may look like one."""
     platform = name.partition("_")[0]
@@ -199,6 +204,7 @@ def _narrowed(schema: JsonObject, served: frozenset[str]) -> JsonObject:
     return narrowed
 
 
+@cache
 def _title(operation: type[Operation]) -> str:
     words = operation.tool_name().removeprefix(f"{operation.on.name}_" if operation.on else "").replace("_", " ")
     words = words.replace(" uri", " URI")

@@ -7,7 +7,7 @@ journal, and what may have been done is looked up before it is done again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -16,14 +16,14 @@ from typing import Any, Final
 import anyio
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.across import AcrossCall
+from connector_mcp.engine.across import AcrossCall, side_by_side
 from connector_mcp.engine.approval.gate import Passage, channel_of
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, NotFound, TargetChanged
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Read
@@ -196,9 +196,7 @@ class ApplyCall(AcrossCall):
         for action in plan.actions:
             self._same[action.fingerprint].append(action.number)
             self._note_id(action)
-        async with anyio.create_task_group() as tasks:
-            for action in plan.actions:
-                tasks.start_soon(self._run_action, action)
+        await side_by_side(partial(self._run_action, action) for action in plan.actions)
         await self._check_things()
 
     async def _run_action(self, action: Action) -> None:
@@ -334,15 +332,20 @@ class ApplyCall(AcrossCall):
             async with self._limiter:
                 if monotonic() >= self._begins_until:
                     return
-                verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                try:
+                    verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
+                except NotFound as error:
+                    # What was just made may be shown late.
+                    verdict = {"works": "unknown", "reason": f"It cannot be known: {error.message}"}
             noted.append(replace(step, verdict=verdict))
 
-        async with anyio.create_task_group() as tasks:
-            for action in self._stored.plan.steps:
-                step = self._steps.get(action.number)
-                is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
-                if step and is_due and last.get(action.entry) == action.number:
-                    tasks.start_soon(check, action, step)
+        due: list[Callable[[], Awaitable[None]]] = []
+        for action in self._stored.plan.steps:
+            step = self._steps.get(action.number)
+            is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
+            if step and is_due and last.get(action.entry) == action.number:
+                due.append(partial(check, action, step))
+        await side_by_side(due)
         if noted:
             self._steps |= {step.number: step for step in noted}
             await self._journal.note(self._stored.plan.id, self.id, noted)

@@ -12,7 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.across import AcrossCall
+from connector_mcp.engine.across import AcrossCall, side_by_side
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.checks.issues import likely_values
 from connector_mcp.engine.engine_call import CallServices, EngineCall
@@ -46,7 +46,6 @@ from connector_mcp.provisioning.planning import (
     compare_secrets,
     in_manifest,
     refuse,
-    side_by_side,
 )
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads, read_records
 from connector_mcp.state.keys import secret_key

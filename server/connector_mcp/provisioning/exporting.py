@@ -15,6 +15,7 @@ from itertools import chain, count
 from typing import Any
 
 from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.across import side_by_side
 from connector_mcp.engine.checks.issues import likely_names, value_at
 from connector_mcp.engine.redaction.redactor import by_name, names_a_secret, redact_config, replaced
 from connector_mcp.errors import InvalidArguments, Issue
@@ -22,7 +23,7 @@ from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.provisioning.manifest import ID, all_kinds, escaped, is_secret_place, plain_path, text_places
-from connector_mcp.provisioning.planning import ReadRecords, read_whole, side_by_side
+from connector_mcp.provisioning.planning import ReadRecords, read_whole
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME
 
 _LONGEST_KEY = 48

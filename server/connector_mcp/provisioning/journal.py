@@ -8,7 +8,6 @@ Times are the database's.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -20,6 +19,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.provisioning.plan import Action, Plan
 from connector_mcp.state.database import Database, Row, Transaction, Value, Work
 from connector_mcp.state.keys import secret_key
+from connector_mcp.text import random_letters
 
 KEPT: Final = 90 * 86_400.0
 """Seconds for which a plan can be looked up after it expired."""
@@ -32,7 +32,6 @@ STALE: Final = 5.0
 
 StepState = Literal["waiting", "begun", "done", "failed", "unknown", "skipped"]
 
-_LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 _PLAN: Final = "SELECT *, expires_at <= epoch() AS is_expired FROM plans WHERE id = :id"
 
 
@@ -115,7 +114,7 @@ class Journal:
     ) -> Plan:
         """Store a new plan and return it. It can be begun for `ttl` seconds."""
         plan = Plan(
-            id="pl-" + "".join(secrets.choice(_LETTERS) for _ in range(10)),
+            id=f"pl-{random_letters(10)}",
             principal=principal,
             manifest=manifest,
             sandbox=sandbox,

@@ -238,7 +238,7 @@ class _Parser:
             for problem in found:
                 compares = problem["type"] == "extra_forbidden" and self._may_compare()
                 within = (kind.section, key)
-                issue = form_issue(problem, entry_schema(kind), filled, within=within, compares=compares)
+                issue = form_issue(problem, portable_schema(kind.entry), filled, within=within, compares=compares)
                 self._issues.append(issue)
             if found:
                 return None
@@ -351,12 +351,6 @@ class _Parser:
             if known in seen:
                 self._report(address, f"the same {kind.noun} as {seen[known]}", "each thing once, with its own name")
             seen.setdefault(known, address)
-
-
-@cache
-def entry_schema(kind: Kind) -> JsonObject:
-    """The JSON Schema of an entry, without references."""
-    return portable_schema(kind.entry)
 
 
 def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import anyio
-
 from connector_mcp.engine.accounts import Account
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
+from connector_mcp.engine.across import side_by_side
+from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
@@ -283,24 +282,6 @@ def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
         place = f"{entry.address}.{path.lstrip('.')}" if path.lstrip(".") else entry.address
         placed.append(replace(issue, path=place))
     return placed
-
-
-async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Run jobs concurrently. The first failure cancels the others and is raised."""
-    failed: list[ConnectorError] = []
-
-    async def run(job: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await job()
-        except ConnectorError as error:
-            failed.append(error)
-            tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for job in jobs:
-            tasks.start_soon(run, job)
-    if failed:
-        raise failed[0]
 
 
 def refuse(issues: Sequence[Issue]) -> None:

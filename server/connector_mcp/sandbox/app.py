@@ -7,8 +7,9 @@ a socket. `app` is a Starlette application that serves all four for `connector-m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import httpx
@@ -61,12 +62,13 @@ class Sandbox:
         self._create_body = create_body
         self._faults = FaultPlan(faults)
         self._requests: deque[RecordedRequest] = deque(maxlen=500)
-        self._logto = LogtoEmulator(self.world)
-        self._conductorone = ConductorOneEmulator(self.world)
-        self._emulators: dict[str, Emulator] = {
-            "vectorize": VectorizeEmulator(self.world, create_body=create_body),
+        # Made when first needed: each compiles many routes.
+        self._logto = cache(partial(LogtoEmulator, self.world))
+        self._conductorone = cache(partial(ConductorOneEmulator, self.world))
+        self._emulators: Mapping[str, Callable[[], Emulator]] = {
+            "vectorize": cache(partial(VectorizeEmulator, self.world, create_body=create_body)),
             "logto": self._logto,
-            "versori": VersoriEmulator(self.world),
+            "versori": cache(partial(VersoriEmulator, self.world)),
             "conductorone": self._conductorone,
         }
 
@@ -77,7 +79,7 @@ class Sandbox:
 
     def serves(self, platform: str, method: str, path: str) -> bool:
         """Whether the platform has an operation with this method and percent-encoded path."""
-        return self._emulators[platform].serves(method, path)
+        return self._emulators[platform]().serves(method, path)
 
     def inject(self, fault: Fault) -> None:
         """Add a fault after those already injected."""
@@ -85,8 +87,8 @@ class Sandbox:
 
     def revoke_tokens(self) -> None:
         """Revoke every access token that the token endpoints issued."""
-        self._logto.tokens.revoke_all()
-        self._conductorone.tokens.revoke_all()
+        self._logto().tokens.revoke_all()
+        self._conductorone().tokens.revoke_all()
 
     def variables(self, platform: str, origin: str | None = None) -> dict[str, str]:
         """The platform's environment variables for this sandbox, in process or served at `origin`."""
@@ -114,9 +116,10 @@ class Sandbox:
         self.world.close()
 
     def _responder(self, platform: str) -> Responder:
-        emulator = self._emulators[platform]
+        make_emulator = self._emulators[platform]
 
         async def respond(request: Request) -> Delivery:
+            emulator = make_emulator()
             body = await request.body()
             path = request.scope["path"]
             fault = self._faults.next_for(platform, request.method, path)

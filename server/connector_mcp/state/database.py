@@ -65,19 +65,19 @@ class Transaction:
         self,
         step: Step[Any],
         execute: Callable[[str, Values], Rows],
-        execute_many: Callable[[str, Sequence[Values]], object],
+        insert: Callable[[str, Sequence[Values]], object],
     ) -> None:
         self._step = step
         self._execute = execute
-        self._execute_many = execute_many
+        self._insert = insert
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> Rows:
         """Run one statement. Characters that no database can store are stored as U+FFFD."""
         return self._execute(sql, storable(values))
 
-    def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
-        """Run one statement for each row of values."""
-        self._execute_many(sql, [storable(values) for values in rows])
+    def insert(self, table: str, rows: Iterable[Values]) -> None:
+        """Insert rows, each with the same columns, as with one statement."""
+        self._insert(table, [storable(values) for values in rows])
 
     def notify(self) -> None:
         """Wake every `Database.changed` of all processes once this transaction is committed."""

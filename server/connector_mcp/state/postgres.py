@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -224,8 +225,8 @@ class PostgresDatabase(Database):
             with connection.pipeline() as pipeline:
                 if step.writes:
                     connection.execute("BEGIN")
-                execute, execute_many = partial(_execute, connection, pipeline), partial(_execute_many, connection)
-                result = step.work(Transaction(step, execute, execute_many))
+                execute, insert = partial(_execute, connection, pipeline), partial(_insert, connection)
+                result = step.work(Transaction(step, execute, insert))
                 if step.writes:
                     if step.notifies:
                         connection.execute(f"NOTIFY {CHANNEL}")
@@ -285,10 +286,12 @@ class PostgresDatabase(Database):
         if not self.migrations(self._schema_version(connection)):
             return
         with connection.transaction():
-            # Replicas that start together migrate one after the other.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             # To index a long log takes longer than any other statement may.
             connection.execute("SET LOCAL statement_timeout = 0")
+            # Replicas that start together migrate one after the other. Each waits for as long as its step may.
+            connection.execute("SET LOCAL lock_timeout = 0")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            connection.execute("SET LOCAL lock_timeout TO DEFAULT")
             found = self._schema_version(connection)
             if found == VERSION:
                 return
@@ -334,8 +337,11 @@ def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, valu
     return Rows(fetch)
 
 
-def _execute_many(connection: _Connection, sql: str, rows: Sequence[Values]) -> None:
-    connection.cursor().executemany(_translated(sql), rows)
+def _insert(connection: _Connection, table: str, rows: Sequence[Values]) -> None:
+    columns = ", ".join(rows[0])
+    # One statement for all rows: each one that is sent costs more than the row.
+    sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::{table}, :rows)"
+    connection.execute(_translated(sql), {"rows": json.dumps(rows)})
 
 
 class SharedRates:

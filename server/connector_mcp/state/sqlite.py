@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ class SqliteDatabase(Database):
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
         step.interrupt = connection.interrupt
-        transaction = Transaction(step, partial(_execute, connection), connection.executemany)
+        transaction = Transaction(step, partial(_execute, connection), partial(_insert, connection))
         # Waiting for another process ends before the step does, so that its failure is certain and says why.
         self._set("busy_timeout", str(max(1, int((step.until - time.monotonic()) * 7.5) * 100)))
         if not step.writes:
@@ -191,6 +191,12 @@ def _execute(connection: sqlite3.Connection, sql: str, values: Values) -> Rows:
     # A statement with RETURNING takes effect only as its rows are read.
     rows: list[Row] = [dict(row) for row in connection.execute(sql, values).fetchall()]
     return Rows(lambda: rows)
+
+
+def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[Values]) -> None:
+    columns = list(rows[0])
+    sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"
+    connection.executemany(sql, rows)
 
 
 def _file_system(path: Path) -> str | None:

@@ -66,8 +66,9 @@ class ClientLimits:
     """Sustained rate. None: the platform's own. Infinite: no limit."""
     burst_seconds: float = 1.0
     """How many seconds' worth of requests may go out at once after a quiet period."""
-    keep_alive: float = 30.0
-    """How long an idle connection is kept."""
+    keep_alive: float = 4.0
+    """How long an idle connection is kept. Many servers close it after 5 seconds, and a write that meets that moment is
+    of unknown outcome."""
 
 
 DEFAULT_LIMITS: Final = ClientLimits()

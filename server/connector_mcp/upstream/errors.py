@@ -167,7 +167,7 @@ def make_malformed(call: CallContext, response: RawResponse) -> UpstreamError:
         return _unknown(call, f"it got status {response.status} with {_what_came(call, response)}", response)
     if response.is_foreign:
         return _make_foreign(call, response)
-    said = f"{call.title} answered {call.what} with status {response.status} and something that is not JSON."
+    said = f"{call.title} answered {call.what} with status {response.status} and something that cannot be read as JSON."
     if not call.reads:
         return _accepted(call, response, said)
     fix = f"Check that {call.platform.base_url.name} is the API's address."

@@ -202,7 +202,22 @@ async def test_the_metadata_checks_host_and_origin() -> None:
     assert (host.status_code, origin.status_code) == (421, 403)
 
 
-@pytest.mark.parametrize("granted", [{"scope": "openid"}, {"scope": ""}, {"scope": None}, {"scp": ["connectors:*"]}])
+@pytest.mark.parametrize(
+    "granted",
+    [
+        {"scope": "openid"},
+        {"scope": ""},
+        {"scope": None},
+        {"scp": ["connectors:*"]},
+        {"roles": ["connectors:*", "connectors:admin", 7]},
+        {"roles": "connectors:read"},
+        {"roles": {"connectors:read": True}},
+        # Where a client was given scopes, the roles of its person give it no others.
+        {"scope": "", "roles": ["connectors:read"]},
+        {"scp": "openid", "roles": ["connectors:destroy"]},
+        {"permissions": [], "roles": ["connectors:read"]},
+    ],
+)
 async def test_a_token_without_a_known_scope_is_told_the_first_one(
     granted: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,6 +238,8 @@ async def test_a_token_without_a_known_scope_is_told_the_first_one(
         {"scope": None, "scp": ["connectors:read", "connectors:write", 7]},
         {"scope": None, "scp": "connectors:write connectors:read"},
         {"scope": "connectors:read", "permissions": ["connectors:write", "connectors:other"]},
+        {"scope": None, "roles": ["connectors:write", "connectors:read", "Reader", 7]},
+        {"scope": None, "scp": ["connectors:read", "connectors:write"], "roles": ["connectors:destroy"]},
     ],
 )
 async def test_a_caller_has_the_name_and_scopes_of_its_token(granted: dict[str, Any]) -> None:

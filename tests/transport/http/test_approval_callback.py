@@ -131,7 +131,7 @@ async def test_an_altered_message_decides_nothing(desk: Desk, header: str, value
     assert (answer.status_code, await desk.status()) == (401, "pending")
 
 
-@pytest.mark.parametrize("age", [TOLERANCE + 2, -TOLERANCE - 2])
+@pytest.mark.parametrize("age", [TOLERANCE + 60, -TOLERANCE - 60])
 async def test_a_message_with_an_old_or_future_timestamp_decides_nothing(desk: Desk, age: float) -> None:
     answer = await desk.post(at=desk.now - age)
     assert (answer.status_code, await desk.status()) == (401, "pending")

@@ -44,7 +44,7 @@ async def test_no_request_is_lost_that_was_sent_on_a_connection_made_before_the_
         await end.wait()
         return 0
 
-    with anyio.fail_after(20), ExitStack() as stack:
+    with anyio.fail_after(60), ExitStack() as stack:
         async with anyio.create_task_group() as group:
             address = await group.start(partial(serve_app, app, "127.0.0.1", 0, drain=drain, until=until))
             port = int(address.rpartition(":")[2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import secrets
 import sys
 import webbrowser
 from contextlib import aclosing
@@ -23,8 +22,7 @@ from connector_mcp.composition.health import examine_platforms, open_configured
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
-
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+from connector_mcp.text import random_letters
 
 
 @click.command()
@@ -75,7 +73,7 @@ class OnceCode:
     """A code that signs in the user of this process, once. Its sessions end with the process."""
 
     def __init__(self) -> None:
-        self.text = "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3))
+        self.text = "-".join(random_letters(4) for _ in range(3))
         self._digest = sha256(self.text.encode()).digest()
         self._used = False
 

@@ -247,6 +247,9 @@ def _remove(client: McpClient, name: str) -> None:
         return
     _own_entry(path, name, servers[name])
     del servers[name]
+    if not servers and client.member not in _parse(path, _dump(path, content).encode()):
+        # tomlkit does not write a table that is empty and had only tables in it.
+        del content[client.member]
     _write(client, path, before, content)
     click.echo(f"Removed {name} from {path}. Restart {client.title}.")
 

@@ -29,8 +29,8 @@ def sandbox(host: str, port: int, data: Path | None) -> None:
     """Serve the emulated platforms over HTTP and print the variables that point at them.
 
     \b
-    connector-mcp sandbox > sandbox.env &
-    . ./sandbox.env && connector-mcp doctor
+    connector-mcp sandbox > sandbox.env         # in one terminal
+    . ./sandbox.env && connector-mcp doctor     # in another, once it says where it is
     """
     if not is_loopback(host):
         raise Failure(

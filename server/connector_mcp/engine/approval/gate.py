@@ -167,7 +167,7 @@ class Gate:
         candidate: Candidate,
         caller: Caller,
         begin: Begin,
-        look: Callable[[], Awaitable[None]],
+        look: Callable[[], Awaitable[object]],
         parts: Sequence[Part] = (),
         least: Decision = Decision.ALLOW,
     ) -> Execution:

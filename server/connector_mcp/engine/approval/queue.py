@@ -28,6 +28,7 @@ from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, S
 from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.suggest import closest
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
+from connector_mcp.text import random_letters
 
 HISTORY_SECONDS: Final = 90 * 86_400.0
 """How long a decision can be looked up after its call."""
@@ -41,7 +42,6 @@ MAX_WORDS: Final = 300
 COUNTED: Final = 100
 """How far a count for a page goes, so that it takes as long however many calls are parked."""
 
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
 _NEAR = 200
 """How many of the newest ids an unknown id is compared with."""
@@ -137,7 +137,7 @@ class Approvals:
             return made.first() is not None, live.first()
 
         for _ in range(_ATTEMPTS):
-            values["id"] = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
+            values["id"] = f"ap-{random_letters(6)}"
             values["words"] = " ".join((str(values["id"]), *shown)).casefold()[:MAX_WORDS]
             is_new, row = await self._database.write(work)
             if row is not None:

@@ -43,8 +43,8 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse], tolerates: Callable[[Is
             raise InvalidArguments(
                 tool.name,
                 issues,
-                fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
-                "its keys, correct the config and call again.",
+                fix=f"Correct the config and call again. describe_connector_type with platform={kind.platform!r} and "
+                f"type={kind.type!r} gives its keys.",
             )
 
 

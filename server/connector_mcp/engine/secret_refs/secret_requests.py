@@ -29,9 +29,13 @@ from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.state.keys import secret_key
+from connector_mcp.text import LETTERS
 
 TTL: Final = 600.0
 """Seconds for which a request can be answered."""
+
+LONGEST_HOLD: Final = 40.0
+"""Seconds for which a call waits at most while a person enters a secret: some clients give up after 60."""
 
 MOST_TRIES: Final = 5
 """Wrong codes, or answers by another person, after which a request is void."""
@@ -41,7 +45,6 @@ MOST_OPEN: Final = 16
 
 _LIVE = "SELECT request FROM secret_requests WHERE {} AND expires_at > epoch()"
 _ID_BYTES = 24
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _CODE_LETTERS = 8
 
 logger = logging.getLogger("connector_mcp.secrets")
@@ -96,7 +99,7 @@ class SecretRequests:
         """Return the code that is shown at the client and typed into the page. It is never stored or in the address."""
         digest = hmac.new(await secret_key(self._database, "secret-codes"), request.id.encode(), sha256).digest()
         number = int.from_bytes(digest, "big")
-        letters = "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(_CODE_LETTERS))
+        letters = "".join(LETTERS[number // len(LETTERS) ** place % len(LETTERS)] for place in range(_CODE_LETTERS))
         return f"{letters[:4]}-{letters[4:]}"
 
     async def open(self, request: SecretRequest) -> SecretRequest | None:
@@ -240,10 +243,10 @@ class SecretPrompt:
     """Asks for the missing secrets of calls, one after the other. An engine has one."""
 
     def __init__(self, requests: SecretRequests | None, hold: ApprovalHold, seconds: float) -> None:
-        """`seconds` is how long a call waits for each secret. Without `requests` no person is asked."""
+        """A call waits for each secret for `seconds`, up to `LONGEST_HOLD`. Without `requests` no person is asked."""
         self._requests = requests
         self._hold = hold
-        self._seconds = seconds
+        self._seconds = min(seconds, LONGEST_HOLD)
 
     @property
     def is_possible(self) -> bool:
@@ -266,8 +269,7 @@ class SecretPrompt:
         Raises:
             AnswerDue: The question is on its way to the person.
             Refused: The client answered no.
-            InvalidArguments: The secret was not entered in time, or the client cannot open pages: then the error has
-                the link.
+            InvalidArguments: The secret was not entered yet, or the client cannot open pages. The error has the link.
             StoreUnavailable: No request can be made.
         """
         requests, asked = self._requests, set[str]()
@@ -317,9 +319,7 @@ class SecretPrompt:
             await caller.visited(visit)
             if any(each.name == name for each in resolved.missing):
                 is_open = await requests.is_pending(request.id)
-                raise _not_entered(
-                    tool, resolved, f"It was not entered in time. {_offer(url, code)}" if is_open else ""
-                )
+                raise _not_entered(tool, resolved, _remind(url) if is_open else "")
         return resolved
 
     async def _brought(self, requests: SecretRequests, caller: Caller, digest: str) -> SecretRequest | None:
@@ -343,6 +343,11 @@ def _visit(request: SecretRequest, url: str, code: str) -> Visit:
 
 def _offer(url: str, code: str) -> str:
     return f"Give the person you work for this link, to enter the secret there: {url} (code: {code})."
+
+
+def _remind(url: str) -> str:
+    # The code stays where only the person sees it. If the client did not show it, the next call shows it again.
+    return f"It was not entered yet. The person can still do so at {url} with the code that the client showed."
 
 
 def _not_entered(tool: str, resolved: ResolvedReferences, offer: str = "") -> InvalidArguments:

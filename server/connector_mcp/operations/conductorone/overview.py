@@ -15,9 +15,10 @@ from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject, items, members, text
 from connector_mcp.operations.conductorone.apps import GetApp, ListApps
 from connector_mcp.operations.conductorone.connectors import GetConnector, ListConnectors
+from connector_mcp.operations.conductorone.sync import ForceSync, ResumeSync
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.overview import Check, Reads, Row, Status, Verdict, read, required
+from connector_mcp.operations.overview import Awaited, Check, Reads, Row, Status, Verdict, read, required
 
 _AGAIN: Final = "Call check_connector again in some minutes."
 _SYNC: Final = "Call conductorone_force_sync, then check_connector in some minutes."
@@ -141,6 +142,16 @@ CHECKS: Mapping[str, Check] = {"connector": check_connector, "app": check_app}
 
 def _judge(connector: JsonObject, app: Any) -> Verdict:
     """Tell whether a connector works. `app` is its app, or the error that its read ended with."""
+    verdict = _judge_status(connector, app)
+    if verdict.works is True or connector.get("deletedAt"):
+        return verdict
+    # A sync is only queued: until it begins, the connector shows what was before (trap 10).
+    shown = (at(connector, "status.startedAt"), at(connector, "status.completedAt"), connector.get("syncDisabledAt"))
+    since = max(filter(None, map(_time, shown)), default=None)
+    return replace(verdict, awaits=Awaited((ForceSync, ResumeSync), str(connector.get("id")), since))
+
+
+def _judge_status(connector: JsonObject, app: Any) -> Verdict:
     status = members(connector.get("status"))
     seen: JsonObject = {key: status[key] for key in ("status", "completedAt") if status.get(key)}
     if connector.get("deletedAt"):

@@ -54,6 +54,7 @@ FETCH_TIMEOUT: Final = 10.0
 MAX_DOCUMENT_BYTES: Final = 262_144
 
 _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+_SCOPE_CLAIMS: Final = ("scope", "scp", "permissions")
 _ROOT: Final = re.compile(r"https?://[^/?#]+/?")
 _OTHER_TOKEN_TYPES: Final = frozenset({"id", "refresh", "offline"})
 """Values of the claim in which some issuers say that a token is not an access token."""
@@ -197,8 +198,12 @@ def _same_addresses(audience: str) -> tuple[str, ...]:
 
 
 def _granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return our scopes in the claims `scope`, `scp` and `permissions`, each a list or a space-separated text."""
-    values = [claims.get(claim) for claim in ("scope", "scp", "permissions")]
+    """Return our scopes in the claims `scope`, `scp` and `permissions`, each a list or a space-separated text.
+
+    Only a token with none of them may name them in the list `roles`, as Entra ID does for applications: where a person
+    let a client have some scopes, the person's roles give it no others.
+    """
+    values = [claims[claim] for claim in _SCOPE_CLAIMS if claim in claims] or [items(claims.get("roles"))]
     named = [value.split(" ") if isinstance(value, str) else items(value) for value in values]
     return frozenset(scope for scope in SCOPES if any(scope in names for names in named))
 

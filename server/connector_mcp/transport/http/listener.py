@@ -36,7 +36,7 @@ LOOKS = 10
 KEPT = 10
 """Seconds that an idle connection is kept: longer than the SDK's client reuses one, or a request may meet its end."""
 
-BACKSTOP = 2.0
+BACKSTOP = 4.0
 """Seconds after that until uvicorn closes the connections that are left."""
 
 
@@ -172,13 +172,13 @@ class _Uvicorn(uvicorn.Server):
         them to another server.
         """
         drain.has_begun = True
-        # Closing a listener resets what waits in its queue.
         waiting: list[socket.socket] = []
-        with suppress(BlockingIOError):
+        # Closing a listener resets what waits in its queue, so its copy is closed as soon as nothing waits.
+        with listener.dup() as last, suppress(BlockingIOError):
+            for server in self.servers if self.started else ():
+                server.close()
             while self.started:
-                waiting.append(listener.accept()[0])
-        for server in self.servers if self.started else ():
-            server.close()
+                waiting.append(last.accept()[0])
         for connection in waiting:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)

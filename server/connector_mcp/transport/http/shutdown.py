@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.transport.mcp.elicitation import PRESENCE, Presence
 from connector_mcp.transport.mcp.tools import CallsInFlight
 
-ANSWERING: Final = 1.0
+ANSWERING: Final = 3.0
 """Seconds in which calls that were cut short are answered before their connections are closed."""
 
 _DISCONNECT: Final[Message] = {"type": "http.disconnect"}

@@ -159,7 +159,8 @@ def _read_types(uri: str, platforms: Sequence[str]) -> Any:
     near = [each.type for each in similar_types(platform, unquote(type_id))] if known else []
     also = f" Perhaps {', '.join(near[:3])}." if near else ""
     listed = ", ".join(SCHEME + name for name in platforms if connector_types(name))
-    raise MCPError(INVALID_PARAMS, f"Resource not found.{also} Read {listed} for the types.", {"uri": uri})
+    look = f" Read {listed} for the types." if listed else ""
+    raise MCPError(INVALID_PARAMS, f"Resource not found.{also}{look}", {"uri": uri})
 
 
 def _entry(entry: ConnectorType) -> dict[str, Any]:
