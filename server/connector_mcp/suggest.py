@@ -37,38 +37,24 @@ _NO_WORDS = frozenset(
     ("a", "an", "by", "detail", "details", "display", "for", "from", "in", "mcp", "my", "new", "of", "on", "the", "to")
 )
 _PLATFORM_WEIGHT = 3
-_OPPOSITES = {
-    *(frozenset({"", beginning}) for beginning in ("un", "in", "im", "ir", "il", "dis", "de", "non", "not", "no", "n")),
-    *map(
-        frozenset, (("dis", "en"), ("de", "en"), ("de", "in"), ("de", "a"), ("in", "ex"), ("im", "ex"), ("in", "out"))
-    ),
-    *map(frozenset, (("up", "down"), ("min", "max"))),
-}
+_CONTRARY = re.compile(r"(?<![a-z])(?:a(?=sc)|de|dis|down|en|ex|im|in|max|min|n(?=ok)|non|not|out|un|up)[-_ ]?")
 """Beginnings of words that have opposite meanings if the rest of both is the same."""
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = CLOSE) -> list[str]:
     """Return up to `count` known names that reach `cutoff` (0 to 1), the most similar first. Case does not matter.
 
-    The opposite of a name is spelled like it, and is not similar.
+    Opposites, such as `active` and `inactive`, are not similar.
     """
     if len(name) > _LONGEST_NAME:
         return []
     # difflib is needed only after a mistake.
     from difflib import get_close_matches
 
-    folded = name.casefold()
-    by_folded = {each.casefold(): each for each in known if not _are_opposites(folded, each.casefold())}
-    return [by_folded[near] for near in get_close_matches(folded, by_folded, n=count, cutoff=cutoff)]
-
-
-def _are_opposites(one: str, other: str) -> bool:
-    """Check whether two names differ only in how their last differing word begins, as active and inactive do."""
-    while one and other and one[-1] == other[-1]:
-        one, other = one[:-1], other[:-1]
-    *before, first = _NO_LETTERS.split(one.rstrip("_- "))
-    *others, second = _NO_LETTERS.split(other.rstrip("_- "))
-    return before == others and frozenset((first, second)) in _OPPOSITES
+    folded, by_folded = name.casefold(), {each.casefold(): each for each in known}
+    stem = _CONTRARY.sub("", folded)
+    options = [each for each in by_folded if each == folded or _CONTRARY.sub("", each) != stem]
+    return [by_folded[near] for near in get_close_matches(folded, options, n=count, cutoff=cutoff)]
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = CLOSE) -> str | None:

@@ -301,7 +301,9 @@ def _find_row_flaw(operation: Operation, row: Any) -> str | None:
         return "there is no object"
     if "id" in fields:
         identifier = row.get("id")
-        return None if isinstance(identifier, str) and identifier else "there is no id"
+        if isinstance(identifier, str) and identifier:
+            return None
+        return "the id is not a string" if identifier else "there is no id"
     has_any = any(row.get(info.alias or name) is not None for name, info in fields.items())
     return None if has_any else "there is none of the documented members"
 
