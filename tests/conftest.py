@@ -1,9 +1,10 @@
 """Fixtures that every test may rely on."""
 
+import gc
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
@@ -34,6 +35,17 @@ os.environ.pop("COLUMNS", None)
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers more than cores: many tests wait for a process or a socket, and a core is free meanwhile."""
     return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from searching modules, classes and tests, which last to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
     python -m tools.trace_call
 
-A client of the handshake era attaches over stdio to a server, which reaches `connector-mcp sandbox` over HTTP. The
+A client of the handshake era attaches over stdio to a server, which reaches a sandbox in this process over HTTP. The
 client reads once to warm up. Then it deletes a connector, and its person types the confirmation. What the server enters
 between request and answer is counted.
 """
@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
-import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import anyio
+import uvicorn
 from mcp.client import Client
 from mcp.client.context import ClientRequestContext
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from connector_mcp.sandbox.seed import VECTORIZE_S3
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.seed import PLATFORMS, VECTORIZE_S3
 
 MAX_FILES = 50
 MAX_FUNCTIONS = 400
@@ -48,24 +48,17 @@ class Trace:
         return tuple(sorted({file for file, _ in self.functions}))
 
 
-@contextmanager
-def served_sandbox() -> Generator[dict[str, str]]:
-    """Run `connector-mcp sandbox` and yield the environment variables that it prints."""
-    command = [sys.executable, "-m", "connector_mcp", "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            variables: dict[str, str] = {}
-            # ConductorOne is the last platform, and its address its last variable.
-            while "CONDUCTORONE_BASE_URL" not in variables:
-                line = process.stdout.readline()
-                if not line:
-                    raise RuntimeError("The sandbox did not start.")
-                name, _, value = shlex.split(line)[1].partition("=")
-                variables[name] = value
-            yield variables
-        finally:
-            process.terminate()
+@asynccontextmanager
+async def served_sandbox() -> AsyncGenerator[dict[str, str]]:
+    """Serve a sandbox and yield the environment variables with which a server uses it."""
+    sandbox = Sandbox()
+    server = uvicorn.Server(uvicorn.Config(sandbox.app(), log_config=None, lifespan="off"))
+    with closing(sandbox), socket.create_server(("127.0.0.1", 0)) as listener:
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listener])
+            yield {name: value for each in PLATFORMS for name, value in sandbox.variables(each, origin).items()}
+            server.should_exit = True
 
 
 async def trace_deletion() -> Trace:
@@ -80,21 +73,23 @@ async def trace_deletion() -> Trace:
         asked.append(params.message)
         return ElicitResult(action="accept", content={"confirm": _NAME})
 
-    with (
-        served_sandbox() as variables,
-        tempfile.TemporaryDirectory() as state,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-    ):
+    with tempfile.TemporaryDirectory() as state, socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(_TIMEOUT)
-        environ = variables | {"CONNECTOR_MCP_STATE_DIR": state, "HOME": state, "PATH": os.environ.get("PATH", "")}
+        environ = {"CONNECTOR_MCP_STATE_DIR": state, "HOME": state, "PATH": os.environ.get("PATH", "")}
         # The client here answers at once, which no person does.
         environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
-        script = str(Path(__file__).with_name("traced_server.py"))
-        command = StdioServerParameters(
-            command=sys.executable, args=[script, str(listener.getsockname()[1])], env=environ
-        )
+        arguments = [str(Path(__file__).with_name("traced_server.py")), str(listener.getsockname()[1])]
         with anyio.fail_after(_TIMEOUT):
-            async with Client(stdio_client(command), mode="legacy", elicitation_callback=type_the_name) as client:
+            async with (
+                served_sandbox() as variables,
+                Client(
+                    stdio_client(
+                        StdioServerParameters(command=sys.executable, args=arguments, env=environ | variables)
+                    ),
+                    mode="legacy",
+                    elicitation_callback=type_the_name,
+                ) as client,
+            ):
                 control, _ = listener.accept()
                 with control, control.makefile("rw") as lines:
                     await _call(client, "vectorize_get_source_connector")

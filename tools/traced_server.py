@@ -10,12 +10,14 @@ import json
 import socket
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import connector_mcp
 from connector_mcp.cli.main import main
+from connector_mcp.operations.catalog import catalog
 
 PACKAGE = str(Path(connector_mcp.__file__).parent)
 
@@ -49,6 +51,9 @@ class Recorder:
 
 
 if __name__ == "__main__":
+    # Imported before anything is recorded, which would take seconds.
+    catalog()
+    import_module("connector_mcp.transport.stdio")
     recorder = Recorder()
     control = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
     threading.Thread(target=recorder.serve, args=(control,), daemon=True).start()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -211,12 +212,18 @@ def test_the_policy_in_force_is_reported_for_both_transports(run):
     assert [each["platform"] for each in report["platforms"]] == ["logto"]
 
 
-def test_a_state_directory_that_cannot_be_made_is_found(tmp_path):
-    file = tmp_path / "file"
+def test_a_state_directory_that_cannot_be_made_or_written_is_found(run, tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("")
+    link.symlink_to(tmp_path / "none" / "state")
     assert check_state_directory(tmp_path / "new" / "state")["writable"] is True
     assert not (tmp_path / "new").exists()
-    assert check_state_directory(file / "state")["writable"] is False
+    for wrong in (file, file / "state", file / "state" / "deeper", link, Path("/proc/1/state")):
+        checked, examined = (run(*c, CONNECTOR_MCP_STATE_DIR=str(wrong)) for c in (("config", "check"), ("doctor",)))
+        assert (checked.exit_code, examined.exit_code) == (2, 2)
+        assert f"The state directory {wrong} cannot be written: " in checked.stdout
+        assert f"State directory: {wrong} (cannot be written: " in examined.stdout
+        assert all("  fix: Set CONNECTOR_MCP_STATE_DIR to" in each.stdout for each in (checked, examined))
 
 
 def test_the_sandbox_listens_on_loopback_only(run):

@@ -122,6 +122,17 @@ async def test_a_call_shows_its_arguments_decision_diff_chain_and_earlier_calls(
     assert tools(text) == ["logto_get_connector"]
 
 
+async def test_a_plan_that_only_deletes_shows_what_is_lost_and_that_it_waited(operator: Browser, house: House) -> None:
+    for digest, losses in ("lost", ("Deletes old",)), ("made", ()):
+        plan = await house.park(digest=digest, tool="apply_plan", deletes=True, losses=losses, diff=(), snapshot=None)
+        await house.approvals.decide(plan.id, True, "operator alice")
+        await house.record({"call_id": digest, "digest": digest, "decision": "approve", "effect": "destroy"})
+        text = (await operator.get(f"/console/calls/{digest}")).text
+        assert plan.id in text
+        assert ("What is lost" in text, "Deletes old" in text) == (bool(losses), bool(losses))
+        assert "Only a call that waited" not in text
+
+
 async def test_a_later_approval_of_the_same_call_is_not_that_of_an_earlier_one(operator: Browser, house: House) -> None:
     await house.record({"call_id": "e1", "digest": "d1", "decision": "approve", "outcome": "approval_required"})
     house.clock.now += 60

@@ -177,7 +177,8 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(refuse: bool, 
             {}, state_dir=tmp_path, policy="destroy=allow", toolsets=("all",), requests_per_second=10_000
         )
         async with open_engine(settings, environ, "stdio", observer=watching.observer) as engine:
-            async for tool, result in session(engine, platforms, "text"):
+            # The reads are the same, whatever becomes of the writes.
+            async for tool, result in session(engine, platforms, "text", reads=not refuse):
                 left.append(result.model_dump_json())
                 if "get" not in tool:
                     expected = "error" if refuse else "data"
@@ -216,7 +217,7 @@ async def test_no_byte_that_leaves_while_calls_wait_shows_a_credential(
                 # It has been said that the first call waits; none of the others is held.
                 engine.end_waiting()
 
-            async for tool, result in session(engine, platforms, "json", progressed):
+            async for tool, result in session(engine, platforms, "json", progressed, reads=False):
                 left.append(result.model_dump_json())
                 assert "approval_required" in left[-1], (tool, result)
                 # What a person is shown of the target of the next change is what a platform would hold.
@@ -244,14 +245,19 @@ def assert_clean(*texts: str) -> None:
 
 
 async def session(
-    engine: Engine, platforms: Platforms, log_format: LogFormat, progressed: ProgressFnT | None = None
+    engine: Engine,
+    platforms: Platforms,
+    log_format: LogFormat,
+    progressed: ProgressFnT | None = None,
+    *,
+    reads: bool,
 ) -> AsyncIterator[tuple[str, CallToolResult]]:
-    """All calls, in turn over both eras of the protocol; where progress is heard of, those that change something."""
+    """All calls, or those that change something, in turn over both eras of the protocol."""
     server = build_server(engine, request_state_key=await engine.request_state_key())
     with logging_to_stderr(engine.scrub, "DEBUG", log_format):
         async with Client(server) as modern, Client(server, mode="legacy") as legacy:
             for number, (kind, (tool, arguments)) in enumerate(calls(platforms.garden)):
-                if progressed and "get" in tool:
+                if not reads and "get" in tool:
                     continue
                 platforms.kind, platforms.asked_for = kind, arguments.get("config", {})
                 # By value, secrets that a call gives are removed from what that call shows only.

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from mcp.client import Client
 
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
+from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.transport.process import logging_to_stderr
 from tests.end_to_end.faces import decide, stdio
 from tests.end_to_end.recording import RecordingServer, environment, recording_server, wire_file
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
@@ -139,7 +142,8 @@ class Place:
 
 
 @asynccontextmanager
-async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncIterator[Place]:
+async def place(folder: Path, era: str = "auto", *, process: bool = False, **variables: str) -> AsyncIterator[Place]:
+    """A server over stdio, by default in this process with no transport between."""
     (folder / "secrets").mkdir()
     for name, value in IN_DIRECTORY.items():
         (folder / "secrets" / name).write_text(value + "\n")
@@ -181,8 +185,18 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             **variables,
         }
         with (folder / "stderr.log").open("w") as errors:
-            async with Client(stdio(environ, errlog=errors), mode=era) as client:
+            server = Client(stdio(environ, errlog=errors), mode=era) if process else in_process(environ, errors, era)
+            async with server as client:
                 yield Place(recorder, folder, client, store, [])
+
+
+@asynccontextmanager
+async def in_process(environ: Mapping[str, str], errors: TextIO, era: str) -> AsyncIterator[Client]:
+    async with open_engine(Settings.load(environ), environ, "stdio") as engine:
+        server = build_server(engine, request_state_key=await engine.request_state_key())
+        with redirect_stderr(errors), logging_to_stderr(engine.scrub, "DEBUG"):
+            async with Client(server, mode=era) as client:
+                yield client
 
 
 def assert_nothing_left(here: Place) -> None:
@@ -195,7 +209,7 @@ def assert_nothing_left(here: Place) -> None:
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere_else(era: str, tmp_path: Path) -> None:
-    async with place(tmp_path, era) as here:
+    async with place(tmp_path, era, process=True) as here:
         for tool, arguments in SESSION:
             content = await here.call(tool, arguments)
             assert "error" not in content, content

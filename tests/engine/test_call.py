@@ -452,6 +452,38 @@ async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repe
     assert "outcome of the same call" in again["meta"]["warnings"][0]
 
 
+ACTIVATION: dict[str, Any] = {**SHOP, "activation_id": seed.VERSORI_ACTIVATION}
+SHOP_CONNECTION: dict[str, Any] = {
+    "connection_template_id": seed.VERSORI_SHOP_TEMPLATE, "existing_connection_id": seed.VERSORI_SHOP_CONNECTION,
+}  # fmt: skip
+NEW_USER: dict[str, Any] = {**SHOP, "user_id": "merchant-2", "connections": [SHOP_CONNECTION]}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "path", "got"),
+    [
+        ("activate_user", NEW_USER, "dynamic_variables.channel_id", "nothing"),
+        ("activate_user", {**NEW_USER, "dynamic_variables": {"channel_id": 7}}, "dynamic_variables.channel_id", ""),
+        ("set_dynamic_variables", {**ACTIVATION, "variables": {"other": "x"}}, "variables.other", ""),
+        ("set_dynamic_variable", {**ACTIVATION, "variable_name": "other", "value": {"value": "x"}}, "value", ""),
+        ("set_static_user_variables", {**SHOP, "variables": {"channel_id": 7}}, "variables.channel_id", ""),
+    ],
+)
+async def test_a_variable_that_a_project_lacks_or_refuses_is_named_with_the_argument_for_it(
+    bench: Any, tool: str, arguments: dict[str, Any], path: str, got: str
+) -> None:
+    made = bench()
+    await run(made, "versori_create_end_user", {"external_id": "merchant-2"})
+    error = (await run(made, f"versori_{tool}", arguments))["error"]
+    assert error["code"] == "rejected"
+    (issue,) = error["issues"]
+    assert (issue["path"], issue["got"]) == (path, got or "a value that was refused")
+    assert error["fix"] == (
+        "Correct the arguments named in issues and call again. versori_get_project_variables_schema shows what the "
+        "project declares."
+    )
+
+
 DRIVES: dict[str, Any] = {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER}
 TEMPLATE: dict[str, Any] = {"project_id": seed.VERSORI_PROJECT, "template_id": seed.VERSORI_TEMPLATE}
 

@@ -10,6 +10,7 @@ import pytest
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.operations.operation import Effect
 from connector_mcp.provisioning.plan import Action
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
 from tests.provisioning.manifests import secrets
@@ -82,8 +83,10 @@ async def test_a_parked_plan_runs_once_it_is_approved(bench: BenchMaker):
     assert parked["code"] == "approval_required"
     approval = await made.engine.approvals.decide(parked["approval"]["id"], True, "operator ops")
     assert (approval.target, approval.deletes, approval.digest) == ("ingestion", True, plan.digest)
-    assert applied(await apply(made, plan, caller))["status"] == "done"
-    assert (await made.engine.approvals.get(approval.id)).outcome == "ok"
+    for status, outcome in ("incomplete", "incomplete"), ("done", "ok"), ("done", "ok"):
+        made.sandbox.inject(Fault(method="DELETE", status=422, times=int(status == "incomplete")))
+        assert applied(await apply(made, plan, caller))["status"] == status
+        assert (await made.engine.approvals.get(approval.id)).outcome == outcome
     deletions = [
         each for each in map(json.loads, made.audit_lines) if each["tool"] == "vectorize_delete_source_connector"
     ]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ class AnsweringAnything(Tool):
         return {"type": "object"}
 
 
+@cache
+def _tools() -> dict[str, Tool]:
+    operations = catalog(("vectorize",)).items()
+    return {name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in operations}
+
+
 class FakeEngine:
     """What the transports use of `connector_mcp.engine.engine.Engine`."""
 
@@ -77,9 +84,7 @@ class FakeEngine:
         self.records: list[str] = []
         self.waiting_ended = False
         self._audit = audit
-        self._tools = {
-            name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in catalog(("vectorize",)).items()
-        }
+        self._tools = _tools()
 
     def tools(self, caller: Caller | None = None, *, any_scope: bool = False) -> tuple[Tool, ...]:
         scopes = caller.scopes if caller and not any_scope else None

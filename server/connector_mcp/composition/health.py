@@ -17,7 +17,7 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
-from connector_mcp.config.settings import Settings
+from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller, TransportName
 from connector_mcp.engine.engine import Engine
@@ -195,15 +195,18 @@ def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObje
 def check_state_directory(directory: Path) -> JsonObject:
     """Check that files can be created there, or in its closest existing parent. Leaves nothing behind."""
     there = directory
-    while not there.exists() and there != there.parent:
+    # `Path.exists` does not see a dangling link, and raises where a directory above cannot be searched.
+    while not os.path.lexists(there) and there != there.parent:
         there = there.parent
-    writable, detail = True, ""
+    writable, detail, fix = True, "", ""
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         writable, detail = False, f"cannot be written: {error.strerror or type(error).__name__}"
-    return {"directory": os.fspath(directory), "exists": directory.is_dir(), "writable": writable, "detail": detail}
+        fix = f"Set {variable_name('state_dir')} to a directory in which this user can create files."
+    found = {"directory": os.fspath(directory), "exists": os.path.isdir(directory)}  # noqa: PTH112 - never raises
+    return {**found, "writable": writable, "detail": detail, "fix": fix}
 
 
 async def check_database(settings: Settings) -> JsonObject:

@@ -97,6 +97,13 @@ class PlatformCall(EngineCall):
             return False
         if isinstance(error, NotFound) and await self._explain_gone(error):
             return False
+        if isinstance(error, Rejected) and self._sender.may_have_changed:
+            details = (error.upstream or {}).get("details")
+            issues, look = self.operation.explain_refusal(details)
+            if issues:
+                error.fix = f"Correct the arguments named in issues and call again. {look}"
+                error.details["issues"] = [issue.as_dict() for issue in issues]
+                return False
         lookup = Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber)
         await lookup.explain_conflict(error)
         lookup.explain_cursor(error)

@@ -322,6 +322,10 @@ class Operation(BaseModel):
         """The read of the platform's own description of the target's type, where the shipped one does not suffice."""
         return None
 
+    def explain_refusal(self, details: Any) -> tuple[Sequence[Issue], str]:
+        """The arguments that a platform refuses by names that the caller does not know, and where to look."""
+        return (), ""
+
     def is_rival(self, row: JsonObject) -> bool:
         """Whether this row of the list at the same path is the existing thing that a creation conflicts with."""
         return False

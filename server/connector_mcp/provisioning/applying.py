@@ -36,7 +36,7 @@ from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import SharedReads, read_records
 from connector_mcp.provisioning.report import is_ended, report
 from connector_mcp.provisioning.steps import NEW, PlannedAction, PlannedCall, may_have_effect, remember, with_ids
-from connector_mcp.state.database import Transaction, Work, one_allowance
+from connector_mcp.state.database import Transaction, Value, Work, one_allowance
 
 SECONDS: Final = 50.0
 """How long a call takes at most. Hosts give up on longer calls."""
@@ -55,6 +55,10 @@ class ApplyCall(AcrossCall):
 
     _stored: StoredPlan
     _execution: Execution | None = None
+    _status: str | None = None
+    """How far the plan has come, once this call has worked on it."""
+    _goes_on = False
+    """Whether it continues what an earlier call began."""
 
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
         super().__init__(tool, caller, services)
@@ -100,7 +104,9 @@ class ApplyCall(AcrossCall):
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._journal.release(plan.id, self.id, done=self._is_done)
-        return self.success(report(self._stored.plan, self._steps, has_stopped=self._has_stopped))
+        answer = report(self._stored.plan, self._steps, has_stopped=self._has_stopped)
+        self._status = answer["status"]
+        return self.success(answer)
 
     # The decision ----------------------------------------------------------------------------------------------------
 
@@ -125,6 +131,7 @@ class ApplyCall(AcrossCall):
             self.decision = Decision(stored.decision or Decision.ALLOW)
             self.decided_by, self.channel = stored.decided_by, stored.channel
             await self._journal.take_lease(plan.id, self.id, self._lease)
+            self._goes_on = True
             # What the other call did last is known only now that it has ended.
             self._stored = await self._journal.load(plan.id, self.caller.principal)
             self._steps = dict(self._stored.steps)
@@ -165,7 +172,16 @@ class ApplyCall(AcrossCall):
         return begun
 
     def end_work(self) -> Work[None] | None:
-        return self._services.ledger.end(self._execution, self.outcome) if self._execution else None
+        """Also keep with the approval what became of the plan: a call that succeeds need not have done all of it."""
+        outcome = self._status if self.outcome == "ok" and self._status != "done" else self.outcome
+        if self._execution is not None:
+            return self._services.ledger.end(self._execution, outcome)
+        values: dict[str, Value] = {"digest": self.digest, "outcome": outcome}
+
+        def keep(tx: Transaction) -> None:
+            tx.execute("UPDATE approvals SET outcome = :outcome WHERE digest = :digest AND status = 'used'", values)
+
+        return keep if self._goes_on else None
 
     # The actions -----------------------------------------------------------------------------------------------------
 

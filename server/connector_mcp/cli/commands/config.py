@@ -24,6 +24,7 @@ from connector_mcp.composition.accounts import (
     refuse_stray_variables,
 )
 from connector_mcp.composition.engine import make_announcements, served_operations, server_policy
+from connector_mcp.composition.health import check_state_directory
 from connector_mcp.composition.storage import open_database, open_secrets
 from connector_mcp.config.file import FilePlace, Given, Profile, ProfileOptions
 from connector_mcp.config.settings import SecretName, Settings, is_secret
@@ -134,6 +135,9 @@ def _check_serving(settings: Settings, environ: Mapping[str, str], problems: lis
     from connector_mcp.transport.http.host_guard import Reach
 
     _attempt(problems, lambda: open_database(settings).close())
+    if settings.state is None and not (found := check_state_directory(settings.state_dir))["writable"]:
+        wrong = f"The state directory {settings.state_dir} {found['detail']}."
+        problems.append(Misconfigured(wrong, fix=found["fix"]))
     # The rest needs no database, so a wrong address of one hides nothing.
     alone = settings.model_copy(update={"state": None})
     _attempt(problems, lambda: make_announcements(alone, open_database(alone)))

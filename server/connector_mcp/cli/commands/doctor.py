@@ -87,6 +87,7 @@ def _as_text(report: JsonObject) -> str:
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [
         f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",
+        *([f"  fix: {state['fix']}"] if state["fix"] else []),
         f"Policy on stdio: {', '.join(f'{effect} {decision}' for effect, decision in policy['stdio'].items())}",
         f"Policy over HTTP: {', '.join(f'{effect} {decision}' for effect, decision in policy['http'].items())}",
         *([f"  rules: {policy['rules']}"] if policy["rules"] else []),

@@ -82,7 +82,8 @@ class Approval(ParkedCall):
     """Distinguishes this decision from another with the same content."""
     used_at: float | None = None
     outcome: str | None = None
-    """What became of the call that used it: `running`, `unknown`, or the outcome in the audit log."""
+    """What became of the call that used it: `running`, `unknown`, or the outcome in the audit log; of a plan that is
+    not done, `incomplete` or `in_progress`."""
 
 
 def name_to_type(approval: Approval) -> str:

@@ -27,6 +27,7 @@ from connector_mcp.operations.versori.platform import (
     EmptyAnswer,
     EnvironmentId,
     PlatformOperation,
+    TakesVariables,
     TemplateId,
 )
 
@@ -169,7 +170,7 @@ def _present_activations(operation: Any, situation: Situation) -> list[JsonObjec
     return [each for each in stored if operation.user_id in (at(each, "user.id"), at(each, "user.externalId"))]
 
 
-class ActivateUser(ActivationOperation):
+class ActivateUser(TakesVariables, ActivationOperation):
     """Run an environment for an end user: one connection for every template of the environment, and every required
     variable. See versori_list_project_connection_templates."""
 
@@ -177,6 +178,7 @@ class ActivateUser(ActivationOperation):
     by_default = True
     effect = Effect.CREATE
     repeatable = False
+    values_in = "dynamic_variables"
     acts_on = Target(
         "activation", ListActivations, name=lambda operation, _: operation.user_id, select=_present_activations
     )

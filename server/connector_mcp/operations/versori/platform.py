@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
-from connector_mcp.json_values import JsonObject, is_array, joined, members, text
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, is_array, items, joined, members, text
 from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.operation import Operation, Paging, Record
 from connector_mcp.operations.platform import ApiKey, OtherApi, Platform, UpstreamMessage, Variable
@@ -66,6 +70,7 @@ EnvironmentName = Annotated[str, Field(min_length=1, description="Environment na
 SHOWN_AS_TEMPLATE = ShownBy("versori_list_project_connection_templates", ids=("connectionTemplateId",))
 TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's)."), SHOWN_AS_TEMPLATE]
 
+_VARIABLE = re.compile(r"[A-Za-z_][\w-]{0,63}")
 ULID = "01J2ABCDEF0123456789ABCDEF"
 """An id for examples."""
 EXAMPLE_SCHEME: JsonObject = {
@@ -99,6 +104,31 @@ class Confirmed(Record):
 
     id: str | None = None
     done: bool | None = None
+
+
+class TakesVariables(Operation):
+    """Base of the operations with values of dynamic variables, which the platform checks by the project's schema."""
+
+    values_in: ClassVar[str] = "variables"
+    """The argument with the value of each variable, by name."""
+
+    def new_values(self) -> JsonObject:
+        """The variables to set, by name."""
+        return getattr(self, self.values_in) or {}
+
+    def explain_refusal(self, details: Any) -> tuple[Sequence[Issue], str]:
+        """Name the variables that the project's schema refuses or lacks: Versori names them as if each were a field."""
+        own, issues = set(map(to_camel, type(self).model_fields)), list[Issue]()
+        for field in map(members, items(members(details).get("fields"))):
+            name = (text(field.get("field")) or "").removeprefix(f"{to_camel(self.values_in)}.")
+            if name in own or not _VARIABLE.fullmatch(name):
+                continue
+            path = self.values_in if name == getattr(self, "variable_name", "") else f"{self.values_in}.{name}"
+            if name in self.new_values():
+                issues.append(Issue(path, "a value that was refused", "a declared variable, with a value of its type"))
+            else:
+                issues.append(Issue(path, "nothing", "a value: the project requires this variable"))
+        return issues, "versori_get_project_variables_schema shows what the project declares."
 
 
 class EmptyAnswer(Operation):

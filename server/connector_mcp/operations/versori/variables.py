@@ -16,7 +16,14 @@ from connector_mcp.operations.platform import GET, PATCH, PUT
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, without_vacant
 from connector_mcp.operations.versori.activations import ACTIVATION, ACTIVATION_TARGET, ActivationId
-from connector_mcp.operations.versori.platform import ULID, VERSORI, EnvironmentId, PlatformOperation, ProjectId
+from connector_mcp.operations.versori.platform import (
+    ULID,
+    VERSORI,
+    EnvironmentId,
+    PlatformOperation,
+    ProjectId,
+    TakesVariables,
+)
 
 SCHEMA = "/o/{organisation_id}/projects/{project_id}/variables"
 SCHEMA_TYPE = "variables-schema"
@@ -110,17 +117,13 @@ class SetProjectVariablesSchema(WholeBody, SchemaOperation, UpdateOperation):
                 return super().describe_loss(path, before, overwritten=overwritten)
 
 
-class VariablesOperation(WholeBody, PlatformOperation):
+class VariablesOperation(TakesVariables, WholeBody, PlatformOperation):
     """Base of the operations on values of variables."""
 
     toolset = "versori.variables"
     output = Variables
 
     environment_id: EnvironmentId
-
-    def new_values(self) -> JsonObject:
-        """The variables to set, by name."""
-        return self.make_body(Situation())
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nulls: no variable can be removed, and what Versori stores for a null is not documented."""
@@ -174,6 +177,8 @@ class SetDynamicVariable(ValuesUpdate):
         "variable_name": "channel_id",
         "value": {"value": "other"},
     }
+
+    values_in = "value"
 
     activation_id: ActivationId
     variable_name: Annotated[str, Field(description="Name of the variable.")]
