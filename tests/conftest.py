@@ -22,7 +22,7 @@ from tests.postgres_server import PostgresFixture, PostgresServer, postgres_serv
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 # A busy machine may take seconds for what takes milliseconds. These limits only tell that something hangs; a test of a
 # limit sets its own.
-database.STEP_SECONDS = 60.0
+database.STEP_SECONDS = database.COMMAND_SECONDS = 60.0
 for module in (httpx, httpx2):
     limit = inspect.signature(module.Client).parameters["timeout"].default
     limit.connect = limit.read = limit.write = limit.pool = 60.0

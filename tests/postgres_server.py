@@ -59,8 +59,8 @@ class PostgresServer:
     _numbers: itertools.count[int] = field(default_factory=itertools.count, repr=False)
 
     def url(self, database: str = "postgres") -> str:
-        """Return the address over the socket."""
-        return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
+        """Return the address over the socket, with the patience that a busy machine takes."""
+        return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}&connect_timeout=60"
 
     def tcp_url(self, database: str = "postgres", password: str = f":{PASSWORD}") -> str:
         """Return the address over TCP, which works if the options have `listen_addresses`."""

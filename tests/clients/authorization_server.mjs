@@ -74,6 +74,8 @@ const server = createServer((request, response) => {
   if (answered === null) provider.callback()(request, response);
   else answered.catch((error) => response.writeHead(500).end(String(error)));
 });
+// A request on an idle connection must not meet its end.
+server.keepAliveTimeout = 600_000;
 await addKey();
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
