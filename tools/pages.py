@@ -130,7 +130,8 @@ shows a secret.
 """
 
 _FLAGS = f"""\
-The flags are those of `serve`. `tools`, `call`, `doctor` and `config` take them too, except `--host` and `--port`.
+The flags are those of `serve`. `tools`, `call`, `plan`, `apply`, `export`, `drift`, `console`, `doctor` and `config`
+take them too, except `--host` and `--port`.
 [Safety](safety.md#the-policy) describes policies. A variable that begins with `{SECRET_VARIABLE}` is not a setting: it
 holds the secret named by the rest of its name ([secrets](secrets.md)).
 """

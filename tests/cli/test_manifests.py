@@ -91,6 +91,7 @@ def test_an_export_is_a_manifest_that_a_plan_takes_from_a_pipe(run: Run) -> None
 def test_drift_shows_both_directions(
     run: Run, file: Path, sandbox: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert "Nothing of this manifest was applied before" in run("drift", str(file), *sandbox).stdout
     applied = run("apply", str(file), *sandbox)
     assert applied.exit_code == 0, applied.output
     none = run("drift", str(file), *sandbox)

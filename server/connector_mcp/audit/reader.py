@@ -110,7 +110,8 @@ class AuditReader:
             reason, fix = "its key is missing", "Put the table `keys` back from a copy."
             if not found["top"]:
                 reason = "there is none"
-                fix = "Make a call first, name the server's directory with CONNECTOR_MCP_STATE_DIR, or use --sandbox."
+                settings = "CONNECTOR_MCP_STATE or CONNECTOR_MCP_STATE_DIR"
+                fix = f"Make a call first, give the server's {settings}, or use --sandbox."
             raise StoreUnavailable(
                 f"The audit log in {database.address} cannot be checked: {reason}.", fix=fix, retryable=False
             )

@@ -30,6 +30,7 @@ from connector_mcp.provisioning.manifest_file import ManifestFile, read_manifest
 from connector_mcp.provisioning.plan import ADOPTED
 from connector_mcp.transport.process import logging_to_stderr
 
+APPLIED = "what_was_last_applied"
 CHANGES = 6
 """Exit status of a plan with changes, and of drift."""
 _SIGNS = {"create": "+", "update": "~", "rotate": "~", "replace": "±", "delete": "-", "adopt": "=", "unchanged": " "}
@@ -112,6 +113,9 @@ def drift(overrides: dict[str, Any], file: str, profile: str | None, as_json: bo
         click.echo(json_text({name: checked(content)["data"] for name, content in found.items()}))
     for title, content in () if as_json else found.items():
         changes = checked(content)["data"]["changes"]
+        if title == APPLIED and not content["data"]["counts"]:
+            click.echo("Nothing of this manifest was applied before, as far as the records show.")
+            continue
         click.echo(f"Against {title.replace('_', ' ')}: {changes or 'no'} difference{'' if changes == 1 else 's'}.")
         for action in content["data"]["actions"]:
             if "tool" in action:
@@ -189,7 +193,7 @@ async def _find_drift(settings: Settings, read: ManifestFile, profile: str | Non
             found = {"the_manifest": await _plan(engine, read, manifest, {})}
             applied = await last_applied(engine, manifest)
             result = await engine.call("plan_connectors", {"manifest": applied}, CliCaller())
-            return found | {"what_was_last_applied": result.content}
+            return found | {APPLIED: result.content}
 
 
 async def last_applied(engine: Engine, manifest: JsonObject) -> JsonObject:
