@@ -120,6 +120,18 @@ async def test_an_answer_says_of_which_list_the_platform_gave_only_a_part(made: 
     assert "The platform has 50 rows and gave 0 of them" in " ".join(content["meta"]["warnings"])
 
 
+async def test_an_odd_row_of_one_platform_neither_breaks_the_call_nor_gets_a_name_that_it_has_not(made: Bench) -> None:
+    for platform, body in (
+        ("conductorone", {"list": [{"id": 5, "displayName": "App"}]}),
+        ("vectorize", {"sourceConnectors": [{"id": "a", "name": None, "type": None}]}),
+    ):
+        made.sandbox.inject(Fault(platform=platform, method="GET", status=200, body=body))
+    content = await run(made, "find_connectors", limit=100)
+    assert "Not listed: ConductorOne (malformed_answer). " in " ".join(content["meta"]["warnings"])
+    nameless = {"platform": "vectorize", "kind": "source connector", "id": "a", "status": "unknown"}
+    assert nameless in content["data"]
+
+
 async def test_only_the_platform_asked_about_is_read(made: Bench) -> None:
     await run(made, "find_connectors", platform="versori")
     assert {request.platform for request in made.sandbox.requests} == {"versori"}

@@ -301,8 +301,7 @@ def _find_row_flaw(operation: Operation, row: Any) -> str | None:
         return "there is no object"
     if "id" in fields:
         identifier = row.get("id")
-        is_id = isinstance(identifier, str | int) and not isinstance(identifier, bool) and identifier != ""
-        return None if is_id else "there is no id"
+        return None if isinstance(identifier, str) and identifier else "there is no id"
     has_any = any(row.get(info.alias or name) is not None for name, info in fields.items())
     return None if has_any else "there is none of the documented members"
 

@@ -37,7 +37,7 @@ def find_connectors() -> Reads[Sequence[Row]]:
     apps, lists = yield from _read_apps()
     rows: list[Row] = []
     for app, found in zip(apps, lists, strict=True):
-        identifier, name = str(app.get("id")), str(app.get("displayName"))
+        identifier, name = text(app.get("id")) or "", text(app.get("displayName")) or ""
         if isinstance(found, ConnectorError):
             rows.append(Row("app", identifier, name, "app", error=f"Its connectors were not read. {found.message}"))
         else:
@@ -58,13 +58,13 @@ def _read_apps() -> Reads[tuple[list[JsonObject], Sequence[Any]]]:
 
 
 def _row(connector: JsonObject, app_id: str) -> Row:
-    catalog_id = str(connector.get("catalogId"))
+    catalog_id = text(connector.get("catalogId")) or ""
     known = connector_type("conductorone", catalog_id)
     error = text(at(connector, "status.lastError")) or ""
     if connector.get("syncDisabledAt"):
         error = text(connector.get("syncDisabledReason")) or error
-    name, kind = str(connector.get("displayName")), known.name if known else catalog_id
-    return Row("connector", str(connector.get("id")), name, kind, _status(connector), error, app_id)
+    name, kind = text(connector.get("displayName")) or "", known.name if known else catalog_id
+    return Row("connector", text(connector.get("id")) or "", name, kind, _status(connector), error, app_id)
 
 
 def _status(connector: JsonObject) -> Status:

@@ -43,8 +43,8 @@ def _row(connector: JsonObject, experience: JsonObject | None) -> Row:
     status: Status = "unknown"
     if connector.get("type") == "Social" and experience is not None:
         status = "ok" if connector.get("target") in targets else "paused"
-    name, kind = connector_name(connector), str(connector.get("connectorId"))
-    return Row(_CONNECTOR, str(connector.get("id")), name, kind, status)
+    name, kind = connector_name(connector), text(connector.get("connectorId")) or ""
+    return Row(_CONNECTOR, text(connector.get("id")) or "", name, kind, status)
 
 
 def _sso_row(connector: JsonObject, experience: JsonObject | None) -> Row:
@@ -56,9 +56,9 @@ def _sso_row(connector: JsonObject, experience: JsonObject | None) -> Row:
         status = "failing"
     elif experience is not None:
         status = "ok" if experience.get("singleSignOnEnabled") is True else "paused"
-    name, kind = str(connector.get("connectorName")), str(connector.get("providerName"))
+    name, kind = text(connector.get("connectorName")) or "", text(connector.get("providerName")) or ""
     error = fault[0] if fault and status == "failing" else ""
-    return Row(_SSO, str(connector.get("id")), name, kind, status, error)
+    return Row(_SSO, text(connector.get("id")) or "", name, kind, status, error)
 
 
 def _read_with_sign_in(record: Read) -> Reads[list[JsonObject]]:

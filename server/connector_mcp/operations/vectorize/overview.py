@@ -53,9 +53,9 @@ def _row(kind: type[ConnectorOperation], record: JsonObject) -> Row:
     error, verified = text(record.get("errorMessage")) or "", record.get("verificationStatus") == "verified"
     return Row(
         kind=kind.noun,
-        id=str(record.get("id")),
-        name=str(record.get("name")),
-        type=str(record.get("type")),
+        id=text(record.get("id")) or "",
+        name=text(record.get("name")) or "",
+        type=text(record.get("type")) or "",
         status="failing" if error else "ok" if verified else "unknown",
         error=error,
     )
@@ -65,8 +65,8 @@ def _pipeline_row(record: JsonObject) -> Row:
     types = [*items(record.get("sourceConnectorTypes")), *items(record.get("destinationConnectorTypes"))]
     return Row(
         kind="pipeline",
-        id=str(record.get("id")),
-        name=str(record.get("name")),
+        id=text(record.get("id")) or "",
+        name=text(record.get("name")) or "",
         type=", ".join(map(str, types)),
         status=_STATUS.get(_status_of(record), "unknown"),
     )

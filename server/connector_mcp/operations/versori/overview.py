@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from connector_mcp.errors import ConnectorError
-from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.json_values import JsonObject, items, members, text
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Check, Reads, Row, Verdict, read, required
 from connector_mcp.operations.versori.activations import GetActivation, ListActivations
@@ -54,11 +54,16 @@ def find_connectors() -> Reads[Sequence[Row]]:
         read(ListSystems, limit=100),
         read(ListConnectors, limit=100),
     ]
-    named = {str(each.get("id")): str(each.get("name")) for each in map(members, items(_or_empty(systems)))}
+    named = {
+        text(each.get("id")) or "": text(each.get("name")) or "" for each in map(members, items(_or_empty(systems)))
+    }
     rows = [_connection_row(members(each), named) for each in items(required(connections))]
     rows += [_row("system", each, "system") for each in map(members, items(required(systems)))]
     # An organisation without Connect v1 may not be served there.
-    return [*rows, *(_row("connector", each, str(each.get("protocol"))) for each in items(_or_empty(connectors)))]
+    return [
+        *rows,
+        *(_row("connector", each, text(each.get("protocol")) or "") for each in items(_or_empty(connectors))),
+    ]
 
 
 def _or_empty(outcome: Any) -> Any:
@@ -66,7 +71,7 @@ def _or_empty(outcome: Any) -> Any:
 
 
 def _row(kind: str, record: JsonObject, type_name: str, status: Status = "unknown", error: str = "") -> Row:
-    return Row(kind, str(record.get("id")), str(record.get("name")), type_name, status, error)
+    return Row(kind, text(record.get("id")) or "", text(record.get("name")) or "", type_name, status, error)
 
 
 def _connection_row(connection: JsonObject, systems: Mapping[str, str]) -> Row:
