@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from connector_mcp.engine.checks.issues import likely_values
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.suggest import closest, did_you_mean, meant, nearest
 
@@ -24,6 +25,32 @@ def test_nothing_similar_is_no_suggestion_unless_any_will_do() -> None:
     assert closest("zzz", KNOWN) is None
     assert did_you_mean("zzz", KNOWN) == ""
     assert closest("zzz", KNOWN, cutoff=0) in KNOWN
+    assert did_you_mean("nonsense", ["tokens"]) == did_you_mean("deny", ["destroy"]) == ""
+
+
+@pytest.mark.parametrize("pair", [
+    "inactive active", "disabled enabled", "unverified verified", "disallow allow", "not_ok ok", "nok ok", "un-set set",
+    "include exclude", "import export", "sign_in sign_out", "upload download", "minimum maximum", "encrypt decrypt",
+    "order-asc order-desc", "Descending Ascending", "increase decrease", "inbound-url outbound-url", "unblock block",
+])  # fmt: skip
+def test_the_opposite_of_a_name_is_not_suggested(pair: str) -> None:
+    one, other = pair.split()
+    assert closest(one, [other], cutoff=0.5) is None
+    assert closest(other, [one], cutoff=0.5) is None
+    assert closest(one, [other, f"{one}x"], cutoff=0.5) == f"{one}x"
+
+
+STATES = ("ok", "failing", "paused", "pending", "unknown")
+
+
+@pytest.mark.parametrize("word", ["broken", "down", "bad", "nok", "not_ok", "error", "published", "faulty", "sent"])
+def test_a_word_that_is_none_of_a_list_is_not_taken_for_one_of_them(word: str) -> None:
+    assert likely_values((*STATES, "full", "none", "username"), word) == []
+
+
+@pytest.mark.parametrize("word", ["fail", "Failling", "FAILING ", "faling"])
+def test_a_word_with_a_typo_and_the_beginning_of_one_are_known(word: str) -> None:
+    assert likely_values(STATES, word) == ["failing"]
 
 
 def test_a_sentence_ends_with_the_question() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from math import isclose
 
+CLOSE = 0.7
+"""How similar a name has to be for a suggestion: one letter in three may be wrong."""
 _LONGEST_NAME = 100
 """A longer text is no name, and comparing it takes long."""
 
@@ -35,25 +37,46 @@ _NO_WORDS = frozenset(
     ("a", "an", "by", "detail", "details", "display", "for", "from", "in", "mcp", "my", "new", "of", "on", "the", "to")
 )
 _PLATFORM_WEIGHT = 3
+_OPPOSITES = {
+    *(frozenset({"", beginning}) for beginning in ("un", "in", "im", "ir", "il", "dis", "de", "non", "not", "no", "n")),
+    *map(
+        frozenset, (("dis", "en"), ("de", "en"), ("de", "in"), ("de", "a"), ("in", "ex"), ("im", "ex"), ("in", "out"))
+    ),
+    *map(frozenset, (("up", "down"), ("min", "max"))),
+}
+"""Beginnings of words that have opposite meanings if the rest of both is the same."""
 
 
-def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Return up to `count` known names that reach `cutoff` (0 to 1), the most similar first. Case does not matter."""
+def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = CLOSE) -> list[str]:
+    """Return up to `count` known names that reach `cutoff` (0 to 1), the most similar first. Case does not matter.
+
+    The opposite of a name is spelled like it, and is not similar.
+    """
     if len(name) > _LONGEST_NAME:
         return []
     # difflib is needed only after a mistake.
     from difflib import get_close_matches
 
-    by_folded = {each.casefold(): each for each in known}
-    return [by_folded[near] for near in get_close_matches(name.casefold(), by_folded, n=count, cutoff=cutoff)]
+    folded = name.casefold()
+    by_folded = {each.casefold(): each for each in known if not _are_opposites(folded, each.casefold())}
+    return [by_folded[near] for near in get_close_matches(folded, by_folded, n=count, cutoff=cutoff)]
 
 
-def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the most similar known name, or None if no name reaches `cutoff`, which 0 always does."""
+def _are_opposites(one: str, other: str) -> bool:
+    """Check whether two names differ only in how their last differing word begins, as active and inactive do."""
+    while one and other and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    *before, first = _NO_LETTERS.split(one.rstrip("_- "))
+    *others, second = _NO_LETTERS.split(other.rstrip("_- "))
+    return before == others and frozenset((first, second)) in _OPPOSITES
+
+
+def closest(name: str, known: Iterable[str], *, cutoff: float = CLOSE) -> str | None:
+    """Return the most similar known name, or None if no name reaches `cutoff`."""
     return next(iter(nearest(name, known, count=1, cutoff=cutoff)), None)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = CLOSE) -> str:
     """Return ` Did you mean 'x'?` for the closest known name, or an empty string; it is appended to a sentence."""
     near = closest(name, known, cutoff=cutoff)
     return f" Did you mean {near!r}?" if near else ""

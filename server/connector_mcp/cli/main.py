@@ -66,7 +66,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            suggestion = did_you_mean(args[0], self.list_commands(ctx), cutoff=0.5) if args else ""
+            suggestion = did_you_mean(args[0], self.list_commands(ctx)) if args else ""
             raise click.UsageError(f"{error.message}{suggestion}", ctx=error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:

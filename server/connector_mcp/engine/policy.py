@@ -183,7 +183,6 @@ def _member(kind: type[_Member], name: str, text: str, noun: str, setting: str) 
     except ValueError:
         names = [member.value for member in kind]
         raise Misconfigured(
-            f"{setting} contains the rule {text!r}, but {name!r} is not a valid {noun}."
-            + did_you_mean(name, names, cutoff=0.4),
+            f"{setting} contains the rule {text!r}, but {name!r} is not a valid {noun}." + did_you_mean(name, names),
             fix=f"Use one of: {', '.join(names)}.",
         ) from None

@@ -127,7 +127,7 @@ class Secrets:
             self._learn(value)
             return ResolvedSecret(value, names_hosts=any(limits.hosts for limits in limited))
         _check_limits(self._limits.get(name, SecretLimits()), name, use)
-        near = closest(name, self.names(), cutoff=0.5)
+        near = closest(name, self.names())
         wanted = "a stored secret" if near is None else f"a stored secret, such as {SCHEME}{near}"
         raise NotStored(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
 

@@ -186,6 +186,4 @@ def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str
 
 
 def _unknown(name: str, known: Collection[str], problem: str) -> Misconfigured:
-    return Misconfigured(
-        f"{problem} {name!r}.{did_you_mean(name, known, cutoff=0.0)}", fix=f"Write one of {', '.join(known)}."
-    )
+    return Misconfigured(f"{problem} {name!r}.{did_you_mean(name, known)}", fix=f"Write one of {', '.join(known)}.")

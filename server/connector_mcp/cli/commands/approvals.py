@@ -145,7 +145,8 @@ def _find(approval_id: str) -> tuple[Approval, _WithQueue]:
             return queue(lambda each: each.get(approval_id)), queue
         except InvalidArguments as error:
             unknown.setdefault(error.issues[0].example or "", error)
-    raise unknown[closest(approval_id, filter(None, unknown), cutoff=0.0) or ""]
+    # The example of a queue without calls is empty.
+    raise unknown[closest(approval_id, unknown) or max(unknown)]
 
 
 def _with_queue(settings: Settings, use: Callable[[Approvals], Awaitable[Any]]) -> Any:

@@ -363,11 +363,16 @@ class Approvals:
     async def _unknown(self, approval_id: str) -> InvalidArguments:
         sql = f"SELECT id FROM approvals ORDER BY created_at DESC, id DESC LIMIT {_NEAR}"
         newest = await self._database.read(lambda tx: tx.execute(sql).all())
-        near = closest(approval_id, [row["id"] for row in newest], cutoff=0.0)
+        near = closest(approval_id, [row["id"] for row in newest])
         hint = f" (closest match: {near})" if near else "" if newest else "; there are none"
+        example = near or (newest[0]["id"] if newest else None)
         return InvalidArguments(
             "approvals",
-            [Issue("id", got="an id that no parked call has", wanted=f"the id of a parked call{hint}", example=near)],
+            [
+                Issue(
+                    "id", got="an id that no parked call has", wanted=f"the id of a parked call{hint}", example=example
+                )
+            ],
             fix="Look the id up with `connector-mcp approvals list`.",
         )
 

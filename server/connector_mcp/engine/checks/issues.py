@@ -84,8 +84,12 @@ def one_of(options: Iterable[str], given: Any) -> str:
 
 
 def likely_values(options: Iterable[str], given: Any) -> list[str]:
-    """Return the option closest to what was given, if there is one."""
-    return nearest(given, options, count=1, cutoff=0.5) if isinstance(given, str) else []
+    """Return the option that was meant: the only one that begins with what was given, or one with a typo."""
+    if not isinstance(given, str):
+        return []
+    names = list(options)
+    begun = [name for name in names if len(given) > 2 and name.casefold().startswith(given.casefold())]
+    return begun if len(begun) == 1 else nearest(given, names, count=1, cutoff=0.8)
 
 
 def likely_names(name: str, names: Iterable[str], *, of: str = "", share: float = 0.7) -> list[str]:

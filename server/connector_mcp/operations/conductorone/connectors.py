@@ -346,7 +346,7 @@ def _check_mask_path(path: str, writable: Sequence[str]) -> Iterator[Issue]:
     if (member := path.partition(".")[0]) in _CHANGED_BY_SYNCS | _FIXED:
         yield Issue("update_mask", f"{member}, which is read-only", f"paths of {', '.join(writable)}", "displayName")
         return
-    near = closest(to_camel(path), writable, cutoff=0.5)
+    near = closest(to_camel(path), writable)
     hint = f"{near}, perhaps; " if near else ""
     wanted = f"{hint}paths of {', '.join(writable)}"
     yield Issue("update_mask", "an unknown path", wanted, near or "displayName")
