@@ -3,6 +3,7 @@
 import gc
 import inspect
 import os
+import ssl
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -23,9 +24,12 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 # A busy machine may take seconds for what takes milliseconds. These limits only tell that something hangs; a test of a
 # limit sets its own.
 database.STEP_SECONDS = database.COMMAND_SECONDS = 60.0
+tls = ssl.create_default_context()
 for module in (httpx, httpx2):
     limit = inspect.signature(module.Client).parameters["timeout"].default
     limit.connect = limit.read = limit.write = limit.pool = 60.0
+    # Clients share one TLS context: making one reads every certificate, which takes longer than most tests.
+    module.AsyncClient.__init__.__kwdefaults__["verify"] = tls
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 # Tables are as wide as their values, wherever the tests run.

@@ -135,7 +135,7 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
 @pytest.mark.parametrize("body", [b'{"connectors": [{"id": "1"', b"[NaN]", b'"\xff"', b'{"a": "\\ud8"}', b"[" * 9999])
 async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(200, content=body), httpx.Response(201, content=body))
-    read = await r.fails(errors.Malformed, READ, match="not JSON")
+    read = await r.fails(errors.Malformed, READ, match="cannot be read as JSON")
     assert "accepted" not in read.message
     assert "VECTORIZE_BASE_URL" in read.fix
     written = await r.fails(errors.OutcomeUnknown, CREATE, match="accepted the call")
