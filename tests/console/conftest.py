@@ -7,15 +7,18 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jinja2
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.audit.record import AuditRecord
+from connector_mcp.console import rendering
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
@@ -29,6 +32,13 @@ from tests.records import Clock, a_record, append
 TOKEN = "operator-token-of-alice"
 HERE = "http://127.0.0.1:8765"
 PUBLIC = "https://mcp.example.com"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile each template once for all tests of a worker, which takes longer than most of them."""
+    cache = jinja2.FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+    rendering.Environment = partial(jinja2.Environment, bytecode_cache=cache)
 
 
 @dataclass

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
-from jinja2.bccache import Bucket
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
@@ -67,23 +66,6 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class _Compiled(BytecodeCache):
-    """Compiled templates, which all renderers of a process share."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[str, bytes] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        if bucket.key in self._by_key:
-            bucket.bytecode_from_string(self._by_key[bucket.key])
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self._by_key[bucket.key] = bucket.bytecode_to_string()
-
-
-_COMPILED = _Compiled()
-
-
 class Renderer:
     """The templates, and the two files that pages load.
 
@@ -105,7 +87,6 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
-            bytecode_cache=_COMPILED,
         )
         functions: dict[str, Any] = {
             "asset": self._address,
