@@ -37,7 +37,7 @@ _NO_WORDS = frozenset(
     ("a", "an", "by", "detail", "details", "display", "for", "from", "in", "mcp", "my", "new", "of", "on", "the", "to")
 )
 _PLATFORM_WEIGHT = 3
-_CONTRARY = re.compile(r"(?<![a-z])(?:a(?=sc)|de|dis|down|en|ex|im|in|max|min|n(?=ok)|non|not|out|un|up)[-_ ]?")
+_CONTRARY = re.compile(r"(?<![a-z])(a(?=sc)|de|dis|down|en|ex|im|in|max|min|n(?=ok)|non|not|out|un|up)[-_ ]?")
 """Beginnings of words that have opposite meanings if the rest of both is the same."""
 
 
@@ -52,9 +52,13 @@ def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 
     from difflib import get_close_matches
 
     folded, by_folded = name.casefold(), {each.casefold(): each for each in known}
-    stem = _CONTRARY.sub("", folded)
-    options = [each for each in by_folded if each == folded or _CONTRARY.sub("", each) != stem]
+    options = [each for each in by_folded if not _are_opposites(folded, each)]
     return [by_folded[near] for near in get_close_matches(folded, options, n=count, cutoff=cutoff)]
+
+
+def _are_opposites(one: str, other: str) -> bool:
+    begins_alike = _CONTRARY.findall(one) == _CONTRARY.findall(other)
+    return not begins_alike and _CONTRARY.sub("", one) == _CONTRARY.sub("", other)
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = CLOSE) -> str | None:

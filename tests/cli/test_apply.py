@@ -79,7 +79,7 @@ def test_an_interrupted_apply_ends_after_what_it_began_and_says_how_to_go_on(
     told = re.fullmatch(
         r"error: Interrupted\. 1 done, 1 not done, 0 not known\. `.*connector-mcp (apply .*)` goes on\.\n", ended.stderr
     )
-    assert told, ended.stderr
+    assert told, (ended.exit_code, ended.stderr, ended.stdout)
     assert ended.exit_code == 130
     rest = run(*shlex.split(told[1]))
     assert (rest.exit_code, rest.stdout.splitlines()[-1]) == (0, "2 done, 0 not done, 0 not known.")

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,8 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     options["timeout_keep_alive"] = 3600
     config = uvicorn.Config(app, **options)
     server = uvicorn.Server(config)
+    # It would put the handlers of signals back in another order than servers beside it, and leave one of theirs.
+    vars(server)["capture_signals"] = nullcontext
     with listener:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [listener])
